@@ -1,0 +1,63 @@
+"""Certified optimisation of AI-generated-content services at the edge.
+
+>>> import aigc_opt
+>>> instance = aigc_opt.load("instances/examples/deployment-small.json")
+>>> result = aigc_opt.solve(instance)
+>>> result.status, round(result.objective, 3)
+(<Status.OPTIMAL: 'optimal'>, 1858.92)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aigc_opt.api import bound, check, export, load_result, load_solution, solve
+    from aigc_opt.control import ProgressLine
+    from aigc_opt.errors import AigcOptError, InputError, MissingSolverError, SolverError
+    from aigc_opt.instance.files import load, save
+    from aigc_opt.instance.generate import generate_deployment
+    from aigc_opt.result import Check, Result, Status, Violation
+
+# Where each public name lives; imported when it is first used, so that `import aigc_opt` stays quick.
+_HOME = {
+    "aigc_opt.api": ("solve", "bound", "check", "export", "load_result", "load_solution"),
+    "aigc_opt.instance.files": ("load", "save"),
+    "aigc_opt.instance.generate": ("generate_deployment",),
+    "aigc_opt.control": ("ProgressLine",),
+    "aigc_opt.result": ("Result", "Status", "Check", "Violation"),
+    "aigc_opt.errors": ("AigcOptError", "InputError", "MissingSolverError", "SolverError"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "AigcOptError",
+    "Check",
+    "InputError",
+    "MissingSolverError",
+    "ProgressLine",
+    "Result",
+    "SolverError",
+    "Status",
+    "Violation",
+    "bound",
+    "check",
+    "export",
+    "generate_deployment",
+    "load",
+    "load_result",
+    "load_solution",
+    "save",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module 'aigc_opt' has no attribute {name!r}")
+    value = getattr(import_module(_MODULE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,301 @@
+"""What users call: load, solve, bound, check, export. Data flows one way, from file to instance to result to check."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from aigc_opt.control import Control, Progress
+from aigc_opt.errors import InputError, SolverError
+from aigc_opt.instance.base import Instance
+from aigc_opt.instance.files import SOLUTION_BYTES, load, read_json, write_text
+from aigc_opt.problems.problem import Found, Problem, Task, problem_of
+from aigc_opt.result import (
+    Check,
+    Proof,
+    Result,
+    Solution,
+    Status,
+    gap_of,
+    is_result,
+    record_violations,
+    result_faults,
+    result_from_dict,
+)
+
+CONTRADICTION = 1e-6
+"""A lower bound this far (relative) above a checked point is not rounding: one of the two is wrong."""
+
+
+def solve(
+    instance: Instance | str | os.PathLike[str],
+    method: str | None = None,
+    solver: str | None = None,
+    gap: float = 1e-4,
+    time_limit: float | None = None,
+    seed: int = 0,
+    bound: bool = True,
+    progress: Progress | None = None,
+) -> Result:
+    """Solve an instance and return a certified interval.
+
+    Parameters
+    ----------
+    instance : Instance or path
+    method : str, optional
+        One of the problem's methods; the problem's exact one by default.
+    solver : str, optional
+        Solver of a method that uses one.
+    gap : float
+        Relative gap at which a point counts as optimal.
+    time_limit : float, optional
+        Wall seconds. When they are over, or on Ctrl-C, the best interval so far is returned.
+    seed : int
+    bound : bool
+        Whether a heuristic's point gets a lower bound beside it.
+    progress : callable, optional
+        Called with a `TraceRow` as the solve goes on; `ProgressLine()` shows it on standard error.
+
+    Returns
+    -------
+    Result
+        Its point was accepted by the independent checker.
+
+    Raises
+    ------
+    InputError
+        If an argument or the file is not what it must be.
+    SolverError
+        If the method's point is refused by the checker, or its bound contradicts it.
+    """
+    instance = _loaded(instance)
+    problem = problem_of(instance)
+    name = method or problem.default_method
+    faults = []
+    if name not in problem.methods:
+        faults.append(f"method must be one of {', '.join(problem.methods)}, got {name!r}")
+    if solver is not None and solver not in problem.solvers:
+        faults.append(f"solver must be one of {', '.join(problem.solvers)} for {problem.name}, got {solver!r}")
+    if not (gap >= 0 and math.isfinite(gap)):
+        faults.append(f"gap must be a finite number >= 0, got {gap}")
+    faults += _faults_of_limits(time_limit, seed)
+    if faults:
+        raise InputError(problem.name, faults)
+    control = Control(time_limit, progress)
+    task = Task(
+        instance, control, gap, seed, solver or problem.solvers[0], bound,
+        check=lambda solution: problem.check(instance, solution),
+    )  # fmt: skip
+    with control.catching_interrupts():
+        found = problem.methods[name](task)
+    return _result(problem, task, name, found)
+
+
+def bound(
+    instance: Instance | str | os.PathLike[str],
+    time_limit: float | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Compute only a lower bound: a number that no feasible point is below.
+
+    Returns
+    -------
+    Result
+        With status `bound_only`, or `unknown` if the time was too short for any.
+
+    Raises
+    ------
+    InputError
+        If an argument or the file is not what it must be.
+    """
+    instance = _loaded(instance)
+    problem = problem_of(instance)
+    if faults := _faults_of_limits(time_limit, seed):
+        raise InputError(problem.name, faults)
+    control = Control(time_limit, progress)
+    task = Task(instance, control, 0.0, seed, problem.solvers[0], True, check=lambda s: problem.check(instance, s))
+    with control.catching_interrupts():
+        found = problem.bound(task)
+    return _result(problem, task, "bound", found)
+
+
+def check(
+    instance: Instance | str | os.PathLike[str], solution: Solution | Result | str | os.PathLike[str]
+) -> Check:
+    """Check a point, from wherever it came, against an instance.
+
+    Parameters
+    ----------
+    instance : Instance or path
+    solution : solution, Result or path
+        A file may hold a bare solution or a result; a result's own numbers are checked too (violation ``record``).
+
+    Raises
+    ------
+    InputError
+        If a file is malformed, or a result is of another instance or has no solution.
+    """
+    instance = _loaded(instance)
+    problem = problem_of(instance)
+    if isinstance(solution, Result):
+        point, data = solution.solution, solution.to_dict()
+        faults = list(result_faults(data, instance))
+        if faults:
+            raise InputError("result", faults)
+    elif isinstance(solution, str | os.PathLike):
+        point, data = _read_solution(solution, instance, problem)
+    else:
+        point, data = solution, None
+    checked = problem.check(instance, point)
+    if data is None:
+        return checked
+    return Check(checked.objective, checked.terms, checked.violations + tuple(record_violations(data, checked)))
+
+
+def load_result(path: str | os.PathLike[str], instance: Instance | str | os.PathLike[str]) -> Result:
+    """Read a result file, with its solution, for the instance that it belongs to.
+
+    Raises
+    ------
+    InputError
+        If it is malformed or of another instance.
+    """
+    instance = _loaded(instance)
+    point, data = _read_solution(path, instance, problem_of(instance))
+    if data is None:
+        raise InputError(str(path), ["is a bare solution, expected a result"])
+    return result_from_dict(data, instance, point, str(path))
+
+
+def load_solution(path: str | os.PathLike[str], instance: Instance | str | os.PathLike[str]) -> Solution:
+    """Read the solution of a file that holds a bare solution or a result.
+
+    Raises
+    ------
+    InputError
+        If it is malformed or of another instance.
+    """
+    instance = _loaded(instance)
+    return _read_solution(path, instance, problem_of(instance))[0]
+
+
+def export(instance: Instance | str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Write the formulation of an instance, by the path's ending: ``.lp`` or ``.mps`` (the program), ``.tex``.
+
+    The LaTeX is printed from the Pyomo model itself.
+
+    Raises
+    ------
+    InputError
+        If the ending is another one, or the file cannot be written.
+    """
+    instance = _loaded(instance)
+    problem = problem_of(instance)
+    ending = Path(path).suffix
+    if ending not in (".lp", ".mps", ".tex"):
+        raise InputError(str(path), ["must end in .lp, .mps or .tex"])
+    if ending == ".tex":
+        from aigc_opt.latex import latex_of
+
+        write_text(path, latex_of(problem.build_model(instance)))
+    else:
+        from aigc_opt.solvers import write_program
+
+        write_program(problem.build_program(instance), path)
+
+
+# --------------------------------------------------------------------------------------------------------- parts
+
+
+def _loaded(instance: Instance | str | os.PathLike[str]) -> Instance:
+    return instance if isinstance(instance, Instance) else load(instance)
+
+
+def _faults_of_limits(time_limit: float | None, seed: int) -> list[str]:
+    faults = []
+    if time_limit is not None and not (time_limit > 0 and math.isfinite(time_limit)):
+        faults.append(f"time limit must be a finite number of seconds > 0, got {time_limit}")
+    if seed < 0:
+        faults.append(f"seed must be >= 0, got {seed}")
+    return faults
+
+
+def _read_solution(
+    path: str | os.PathLike[str], instance: Instance, problem: Problem
+) -> tuple[Solution, dict[str, Any] | None]:
+    """Return the solution of a file and, where the file is a result, its parsed JSON."""
+    data = read_json(path, SOLUTION_BYTES)
+    if not is_result(data):
+        return problem.read_solution(data, instance, str(path)), None
+    faults = list(result_faults(data, instance))
+    if faults:
+        raise InputError(str(path), faults)
+    return problem.read_solution(data["solution"], instance, str(path)), data
+
+
+def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:
+    """Check what a method found, and say what it is worth."""
+    objective = terms = None
+    lower_bound, proof = found.lower_bound, found.proof
+    if found.solution is not None:
+        checked = problem.check(task.instance, found.solution)
+        if not checked.feasible or checked.objective is None:
+            first = checked.violations[0] if checked.violations else "no value"
+            raise SolverError(f"the checker refuses the point of method {method}: {first}")
+        objective, terms = checked.objective, checked.terms
+    if lower_bound is not None and not math.isfinite(lower_bound):
+        lower_bound = None
+    if lower_bound is not None and objective is not None and lower_bound > objective:
+        if lower_bound - objective > CONTRADICTION * max(1.0, abs(objective)):
+            raise SolverError(f"method {method} has a bound of {lower_bound} above its checked point of {objective}")
+        # Rounding: a bound that is lowered stays a bound.
+        lower_bound = objective
+    if lower_bound is None and not found.infeasible:
+        proof = Proof.NONE
+    gap = gap_of(objective, lower_bound)
+    if found.infeasible:
+        status = Status.INFEASIBLE
+    elif objective is not None:
+        status = Status.OPTIMAL if gap is not None and gap <= task.gap else Status.FEASIBLE
+    else:
+        status = Status.UNKNOWN if lower_bound is None else Status.BOUND_ONLY
+    task.control.report("infeasible" if found.infeasible else "done", objective, lower_bound)
+    return Result(
+        instance={
+            "name": task.instance.name,
+            "problem": task.instance.problem,
+            "sha256": task.instance.sha256,
+        },
+        method=method,
+        status=status,
+        limit=found.limit,
+        objective=objective,
+        lower_bound=lower_bound,
+        gap_tolerance=task.gap,
+        proof=proof,
+        terms=terms,
+        trace=tuple(task.control.trace),
+        runtime_s=round(task.control.elapsed_s, 6),
+        seed=task.seed,
+        versions=versions(),
+        solution=found.solution,
+        checked=found.solution is not None,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of what its numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("aigc_opt", "highspy", "numpy", "scipy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            warnings.warn(f"{name} is imported from a folder, not installed: its version is unknown", stacklevel=2)
+            found[name] = "unknown"
+    return found

@@ -1,0 +1,289 @@
+"""The command line: parse, call the API, print. Results go to standard output, all else to standard error.
+
+Exit status: 0 done; 1 the check failed or the problem is proved infeasible; 2 the input, the call or a missing optional
+solver; 3 neither point nor bound; 4 an internal error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aigc_opt.errors import InputError, MissingSolverError
+
+DONE, REFUSED, BAD_INPUT, UNKNOWN, INTERNAL = range(5)
+
+OUTPUT_HELP = "write the JSON result here; - = to standard output, and nothing else"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    arguments = _parser().parse_args(argv)
+    warnings.showwarning = _warn
+    try:
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+    except (InputError, MissingSolverError) as error:
+        if arguments.debug:
+            raise
+        lines = error.lines() if isinstance(error, InputError) else [str(error)]
+        for line in lines:
+            _say(f"aigc-opt: {line}")
+        status = BAD_INPUT
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python would complain again when it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = DONE
+    except KeyboardInterrupt:
+        _say("aigc-opt: interrupted before there was anything to give")
+        status = UNKNOWN
+    except MemoryError:
+        _say("aigc-opt: not enough memory for this instance")
+        status = BAD_INPUT
+    except Exception as error:
+        if arguments.debug:
+            raise
+        _say(f"aigc-opt: internal error, please report it (--debug shows where): {type(error).__name__}: {error}")
+        status = INTERNAL
+    return status
+
+
+def run() -> None:
+    """Entry point of the installed command."""
+    status = main()
+    if "aigc_opt.solvers" in sys.modules and sys.modules["aigc_opt.solvers"].solvers_left_behind():
+        # A solver that ignores its limit still runs in its thread: leave without waiting for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _warn(message, category, filename, lineno, file=None, line=None) -> None:
+    _say(f"aigc-opt: warning: {message}")
+
+
+# ------------------------------------------------------------------------------------------------------- commands
+
+
+def _solve(arguments: argparse.Namespace) -> int:
+    from aigc_opt import api
+
+    _check_writable(arguments.output)
+    instance = api.load(arguments.instance)
+    result = _with_progress(
+        arguments,
+        lambda progress: api.solve(
+            instance,
+            method=arguments.method,
+            solver=arguments.solver,
+            gap=arguments.gap,
+            time_limit=arguments.time_limit,
+            seed=arguments.seed,
+            bound=arguments.bound,
+            progress=progress,
+        ),
+    )
+    return _give(arguments, instance, result)
+
+
+def _bound(arguments: argparse.Namespace) -> int:
+    from aigc_opt import api
+
+    _check_writable(arguments.output)
+    instance = api.load(arguments.instance)
+    result = _with_progress(
+        arguments, lambda progress: api.bound(instance, time_limit=arguments.time_limit, progress=progress)
+    )
+    return _give(arguments, instance, result)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from aigc_opt import api
+
+    checked = api.check(arguments.instance, arguments.solution)
+    if arguments.json:
+        print(json.dumps(checked.to_dict(), indent=1))
+        return DONE if checked.feasible else REFUSED
+    value = "no value" if checked.objective is None else f"objective {checked.objective:.10g}"
+    print(f"{'feasible' if checked.feasible else 'NOT feasible'}, {value}")
+    for name, term in (checked.terms or {}).items():
+        print(f"  {name:<12} {term:14.6f}")
+    if checked.violations:
+        print(f"{len(checked.violations)} violations:")
+        print(checked.to_frame().to_string(index=False, max_rows=40))
+    return DONE if checked.feasible else REFUSED
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    from aigc_opt.instance.files import dump_json, save
+    from aigc_opt.instance.generate import GENERATORS
+
+    options = {
+        name: value
+        for name, value in vars(arguments).items()
+        if name in arguments.generator_options and value is not None
+    }
+    instance = GENERATORS[arguments.problem](**options)
+    if arguments.output == "-":
+        sys.stdout.write(dump_json(instance.to_dict()))
+    else:
+        save(instance, arguments.output)
+        _say(f"wrote {arguments.output}: {instance.name}")
+    return DONE
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from aigc_opt import api
+
+    api.export(arguments.instance, arguments.output)
+    _say(f"wrote {arguments.output}")
+    return DONE
+
+
+def _with_progress(arguments: argparse.Namespace, call: Callable[[Any], Any]) -> Any:
+    from aigc_opt.control import ProgressLine
+
+    line = None if arguments.quiet else ProgressLine()
+    try:
+        return call(line)
+    finally:
+        if line is not None:
+            line.close()
+
+
+def _give(arguments: argparse.Namespace, instance: Any, result: Any) -> int:
+    """Write or print a result, and return the exit status that it means."""
+    from aigc_opt.instance.files import dump_json
+    from aigc_opt.result import Status
+
+    if arguments.output == "-":
+        sys.stdout.write(dump_json(result.to_dict()))
+    elif arguments.output is not None:
+        result.save(arguments.output)
+        _say(f"wrote {arguments.output}: {result!r}")
+    else:
+        print(_summary(instance, result))
+    if result.status is Status.INFEASIBLE:
+        return REFUSED
+    return UNKNOWN if result.status is Status.UNKNOWN else DONE
+
+
+def _summary(instance: Any, result: Any) -> str:
+    """Return what a person wants to know of a result."""
+    from aigc_opt.problems.problem import problem_of
+
+    slots = [f"{result.status}"]
+    if result.limit is not None:
+        slots.append(f"stopped by {result.limit}")
+    lines = [f"{result.instance['name']} ({result.instance['problem']}), method {result.method}: {', '.join(slots)}"]
+    if result.objective is not None:
+        lines.append(f"  objective    {result.objective:.10g}  (checked)")
+    if result.lower_bound is not None:
+        lines.append(f"  lower bound  {result.lower_bound:.10g}  ({result.proof})")
+    if result.gap is not None:
+        lines.append(f"  gap          {100 * result.gap:.4g}%  (asked for {100 * result.gap_tolerance:.4g}%)")
+    lines.append(f"  time         {result.runtime_s:.1f} s")
+    if result.terms is not None:
+        total = abs(result.objective) or 1.0
+        lines.append("Terms of the objective:")
+        lines += [f"  {name:<12} {value:14.4f}  {100 * value / total:5.1f}%" for name, value in result.terms.items()]
+    if result.solution is not None:
+        lines.append(problem_of(instance).summary(instance, result.solution))
+    return "\n".join(lines)
+
+
+def _check_writable(output: str | None) -> None:
+    """Refuse a place for the result before hours are spent on it."""
+    if output in (None, "-"):
+        return
+    target = Path(output)
+    if target.is_dir():
+        raise InputError(output, ["cannot be written: is a folder, expected a file"])
+    if not target.parent.is_dir():
+        raise InputError(output, [f"cannot be written: there is no folder {str(target.parent)!r}"])
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(output, ["cannot be written: permission denied"])
+
+
+# --------------------------------------------------------------------------------------------------------- parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    watched = argparse.ArgumentParser(add_help=False)
+    watched.add_argument("--time-limit", type=float, metavar="S", help="wall seconds; what is there then is given")
+    watched.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    watched.add_argument("-o", dest="output", metavar="RESULT.json", help=OUTPUT_HELP)
+
+    parser = argparse.ArgumentParser(
+        prog="aigc-opt",
+        description="Certified optimisation of AI-generated-content services at the edge.",
+        parents=[common],
+    )
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        installed = version("aigc_opt")
+    except PackageNotFoundError:
+        installed = "not installed"
+    parser.add_argument("--version", action="version", version=f"aigc-opt {installed}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str, *parents) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text, parents=[common, *parents])
+        made.set_defaults(run=run)
+        return made
+
+    solve = command("solve", _solve, "Solve an instance: the best point, and a proven lower bound.", watched)
+    solve.add_argument("instance", metavar="INSTANCE")
+    solve.add_argument("--method", metavar="M", help="exact by default; a wrong name lists the others")
+    solve.add_argument("--solver", metavar="S", help="solver of a method that uses one")
+    solve.add_argument("--gap", type=float, default=1e-4, help="relative gap that counts as optimal (default 1e-4)")
+    solve.add_argument("--seed", type=int, default=0)
+    solve.add_argument("--no-bound", dest="bound", action="store_false", help="a heuristic's point alone, no bound")
+
+    bound = command("bound", _bound, "Compute only a lower bound that holds for every feasible point.", watched)
+    bound.add_argument("instance", metavar="INSTANCE")
+
+    check = command("check", _check, "Check anybody's solution or result against an instance.")
+    check.add_argument("instance", metavar="INSTANCE")
+    check.add_argument("solution", metavar="SOLUTION_OR_RESULT")
+    check.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+    generate = command("generate", _generate, "Make an instance of a seeded family.")
+    problems = generate.add_subparsers(title="problems", metavar="PROBLEM", required=True, dest="problem")
+    _generate_deployment(problems, common)
+
+    export = command("export", _export, "Write an instance's formulation: .lp, .mps (the program) or .tex.")
+    export.add_argument("instance", metavar="INSTANCE")
+    export.add_argument("-o", dest="output", metavar="FILE", required=True)
+    return parser
+
+
+def _generate_deployment(problems: Any, common: argparse.ArgumentParser) -> None:
+    made = problems.add_parser("deployment", parents=[common], help="edge servers, models, arrivals over slots")
+    made.set_defaults(generator_options=("servers", "models", "slots", "family", "load", "seed", "name"))
+    made.add_argument("--servers", type=int, help="default 4")
+    made.add_argument("--models", type=int, help="default 10")
+    made.add_argument("--slots", type=int, help="default 12")
+    made.add_argument("--family", help="balanced (default), memory-tight, drifting or metro")
+    made.add_argument("--load", type=float, help="demand for GPU-seconds over what there is (default 0.9)")
+    made.add_argument("--seed", type=int, help="default 0")
+    made.add_argument("--name", help="name of the instance")
+    made.add_argument("-o", dest="output", metavar="FILE", required=True, help="- = standard output")
+
+
+if __name__ == "__main__":
+    run()

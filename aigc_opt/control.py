@@ -1,0 +1,172 @@
+"""One solve's clock, stop signals, trace and progress: every method polls it and reports to it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from aigc_opt.result import Limit, TraceRow, gap_of
+
+Progress = Callable[[TraceRow], None]
+
+
+class Control:
+    """Clock, stop signals and trace of one solve.
+
+    Parameters
+    ----------
+    time_limit : float or None
+        Wall seconds from now; None = no limit.
+    progress : callable, optional
+        Called with a `TraceRow` whenever the interval moves, and now and then in between.
+    """
+
+    def __init__(self, time_limit: float | None = None, progress: Progress | None = None):
+        self.started = time.perf_counter()
+        self.time_limit = time_limit
+        self.interrupted = False
+        self.trace: list[TraceRow] = []
+        self._progress = progress
+        self._objective: float | None = None
+        self._lower_bound: float | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the solve began."""
+        return time.perf_counter() - self.started
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds left, infinity without a limit, never below 0."""
+        return float("inf") if self.time_limit is None else max(0.0, self.time_limit - self.elapsed_s)
+
+    @property
+    def stop(self) -> Limit | None:
+        """Why the method has to end now, or None."""
+        if self.interrupted:
+            return Limit.INTERRUPT
+        return Limit.TIME if self.remaining_s <= 0 else None
+
+    def part(self, share: float) -> Control:
+        """Return a control for a first part of the solve, which may take at most `share` of the time that is left.
+
+        It obeys the same stop signals and shows progress through this one.
+        """
+        return _Part(self, None if self.time_limit is None else share * self.remaining_s)
+
+    def report(self, event: str, objective: float | None = None, lower_bound: float | None = None) -> None:
+        """Tell what is known now: a point's objective, a proven bound, or neither (a sign of life).
+
+        The trace keeps the best of both ends; a report that moves neither end is shown but not kept.
+        """
+        with self._lock:
+            better = objective is not None and (self._objective is None or objective < self._objective)
+            tighter = lower_bound is not None and (self._lower_bound is None or lower_bound > self._lower_bound)
+            if better:
+                self._objective = objective
+            if tighter:
+                self._lower_bound = lower_bound
+            row = TraceRow(round(self.elapsed_s, 6), self._objective, self._lower_bound, event)
+            if better or tighter:
+                self.trace.append(row)
+        if self._progress is not None:
+            self._progress(row)
+
+    @contextmanager
+    def catching_interrupts(self) -> Iterator[None]:
+        """Turn the first Ctrl-C into `interrupted`, so that a method can end in order; the second one raises."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(number: int, frame: object) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        before = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+class _Part(Control):
+    """A control with a shorter time limit, whose interrupts and progress are those of the whole."""
+
+    def __init__(self, whole: Control, time_limit: float | None):
+        super().__init__(time_limit)
+        self._whole = whole
+
+    @property
+    def stop(self) -> Limit | None:
+        return self._whole.stop or super().stop
+
+    def report(self, event: str, objective: float | None = None, lower_bound: float | None = None) -> None:
+        self._whole.report(event, objective, lower_bound)
+
+
+class ProgressLine:
+    """Progress for people: one line that updates on a terminal, plain lines otherwise.
+
+    Parameters
+    ----------
+    stream : file, optional
+        Where to write; standard error by default.
+    every_s : float, optional
+        Least seconds between two lines; 0.1 on a terminal, 1 otherwise.
+    """
+
+    def __init__(self, stream: TextIO | None = None, every_s: float | None = None):
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._every_s = every_s if every_s is not None else (0.1 if self._live else 1.0)
+        self._last_s = -float("inf")
+        self._last_row: TraceRow | None = None
+        self._width = 0
+
+    def __call__(self, row: TraceRow) -> None:
+        """Show a moment of the solve."""
+        previous, self._last_row = self._last_row, row
+        news = previous is None or row.event.partition(":")[0] != previous.event.partition(":")[0]
+        if row.elapsed_s - self._last_s < self._every_s and not (news and not self._live):
+            return
+        self._show(row)
+
+    def _show(self, row: TraceRow) -> None:
+        self._last_s = row.elapsed_s
+        self._last_row = None if row is self._last_row else self._last_row
+        gap = gap_of(row.objective, row.lower_bound)
+        cells = [
+            f"{row.elapsed_s:8.1f} s",
+            f"incumbent {_number(row.objective):>14}",
+            f"bound {_number(row.lower_bound):>14}",
+            f"gap {'-' if gap is None else f'{100 * gap:.4f}%':>10}",
+            row.event,
+        ]
+        line = "  ".join(cells)
+        if self._live:
+            self._stream.write("\r" + line.ljust(self._width))
+            self._width = len(line)
+        else:
+            self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Show the last moment if it was not shown, and leave the line."""
+        if self._last_row is not None:
+            self._show(self._last_row)
+        if self._live and self._width:
+            self._stream.write("\n")
+            self._stream.flush()
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6f}" if abs(value) < 1e7 else f"{value:.8g}"

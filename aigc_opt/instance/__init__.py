@@ -1,0 +1,1 @@
+"""Instances: what a file holds, frozen and validated."""

@@ -1,0 +1,173 @@
+"""What the instances of all problems share: the head of the file, validation in two levels, canonical form."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import rfc8785
+from pydantic import ValidationError
+
+from aigc_opt.errors import Fault, InputError
+from aigc_opt.instance.fields import Name, Record, Sizes, Text, describe, faults_of
+
+FORMAT = "aigc-opt/instance"
+VERSION = 1
+
+
+class Instance(Record):
+    """Head of every instance file; `from_dict` is the one way in.
+
+    An instance knows nothing of solvers. It is frozen: arrays are read-only, equality and hash follow the canonical
+    form (`sha256`), so that a name or a description does not make two instances differ by accident.
+    """
+
+    format: Literal["aigc-opt/instance"]
+    version: Literal[1]
+    problem: str
+    name: Name
+    description: Text = ""
+    source: Text = ""
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], origin: str = "instance") -> Self:
+        """Validate the parsed file `data`.
+
+        Parameters
+        ----------
+        data : dict
+            The JSON object of an instance file.
+        origin : str
+            What to call it in errors: the file's name.
+
+        Raises
+        ------
+        InputError
+            With every fault of the file: fields first, then what refers from one part of it to another.
+        """
+        faults: list[Fault] = []
+        instance = None
+        try:
+            instance = cls.model_validate(data, context={"sizes": cls._sizes(data)})
+        except ValidationError as error:
+            faults += faults_of(error)
+        known = {fault.path for fault in faults}
+        faults += [fault for fault in cls._cross_faults(data) if fault.path not in known]
+        if faults or instance is None:
+            raise InputError(origin, faults)
+        return instance
+
+    @classmethod
+    def _sizes(cls, data: dict[str, Any]) -> Sizes:
+        """Length of each axis letter as the file's lists of objects say it, None where they cannot be counted."""
+        raise NotImplementedError
+
+    @classmethod
+    def _cross_faults(cls, data: dict[str, Any]) -> Iterator[Fault]:
+        """Faults between parts of the file. Reads the raw file, so that one bad field does not hide the others."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the instance, with defaults filled in and nothing that the file did not have."""
+        data = self.model_dump(warnings=False)
+        for model in data["models"]:
+            # None = a field that this problem does not read and the file does not have.
+            for key in [key for key, value in model.items() if value is None]:
+                del model[key]
+        return data
+
+    def canonical(self) -> bytes:
+        """Return the canonical form: defaults filled in, `description` and `source` left out, then RFC 8785."""
+        data = self.to_dict()
+        data.pop("description")
+        data.pop("source")
+        for model in data["models"]:
+            model.pop("source", None)
+        return rfc8785.dumps(_floats(data))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the canonical form, hexadecimal."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Instance) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+
+def _floats(value: Any) -> Any:
+    """Make every number a double, which is what RFC 8785 writes; an integer beyond 2^53 would be refused otherwise."""
+    if isinstance(value, dict):
+        return {key: _floats(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_floats(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+# ----------------------------------------------------------------------- reading the raw file for cross references
+
+
+def length(value: Any) -> int | None:
+    """Count a raw list; None where it is not one, or is empty."""
+    return len(value) if isinstance(value, list | tuple) and value else None
+
+
+def names_in(data: dict[str, Any], key: str) -> list[str | None]:
+    """Names of the objects of a raw list; None where one has none."""
+    items = data.get(key)
+    if not isinstance(items, list | tuple):
+        return []
+    found = (item.get("name") if isinstance(item, dict) else None for item in items)
+    return [name if isinstance(name, str) else None for name in found]
+
+
+def objects(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """Objects of a raw list, an empty one in the place of what is none."""
+    items = data.get(key)
+    return [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list | tuple) else []
+
+
+def number(value: Any) -> float | None:
+    """Return a raw number; None where it is not one."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def repeated_names(data: dict[str, Any], key: str) -> Iterator[Fault]:
+    """Faults of names that stand twice in one list."""
+    first: dict[str, int] = {}
+    for index, name in enumerate(names_in(data, key)):
+        if name is None:
+            continue
+        if name in first:
+            yield Fault(f"{key}[{index}].name", f"must be unique, but {name!r} is also {key}[{first[name]}]")
+        first.setdefault(name, index)
+
+
+def head_of(data: Any, problems: Iterable[str], origin: str) -> str:
+    """Check what kind of file `data` is and return its problem.
+
+    Raises
+    ------
+    InputError
+        If it is not an instance of this version, with everything wrong about its head.
+    """
+    if not isinstance(data, dict):
+        raise InputError(origin, [f"must be one JSON object, got {describe(data)}"])
+    faults = []
+    problems = list(problems)
+    expected: dict[str, tuple[Any, ...]] = {"format": (FORMAT,), "version": (VERSION,), "problem": tuple(problems)}
+    for key, allowed in expected.items():
+        if key not in data:
+            faults.append(Fault(key, "is required, but missing"))
+        elif isinstance(data[key], bool) or data[key] not in allowed:
+            choice = " or ".join(repr(item) for item in allowed)
+            faults.append(Fault(key, f"must be {choice}, got {describe(data[key])}"))
+    if faults:
+        raise InputError(origin, faults)
+    return data["problem"]

@@ -1,0 +1,140 @@
+"""Instances of the deployment problem: which models are stored and loaded at which server in which slot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from aigc_opt.errors import Fault
+from aigc_opt.instance.base import Instance, length, repeated_names
+from aigc_opt.instance.fields import Name, NonNegative, Positive, Record, Sizes, array_field
+from aigc_opt.instance.profile import DeploymentModel
+
+
+class Server(Record):
+    """An edge server.
+
+    Attributes
+    ----------
+    storage_gb, gpu_memory_gb : float
+        Capacities, 10^9 bytes.
+    cloud_gbps, io_gb_per_s : float
+        Rate from the cloud (10^9 bit/s) and from disk to GPU (10^9 bytes/s).
+    gpu_s, energy_j : float or None
+        GPU-seconds of generation and joules per slot; None = no limit.
+    """
+
+    name: Name
+    storage_gb: NonNegative
+    gpu_memory_gb: NonNegative
+    cloud_gbps: Positive
+    io_gb_per_s: Positive
+    gpu_s: NonNegative | None = None
+    energy_j: NonNegative | None = None
+
+
+class DeploymentWeights(Record):
+    """Weights of the four terms of the objective."""
+
+    delay: NonNegative = 1.0
+    switching: NonNegative = 1.0
+    storage: NonNegative = 1.0
+    gpu_memory: NonNegative = 1.0
+
+
+class InitialState(Record):
+    """What is on disk and in GPU memory before the first slot; arrays [E, M] of 0 and 1."""
+
+    stored: array_field("E", "M", minimum=0, integer=True)  # type: ignore[valid-type]
+    loaded: array_field("E", "M", minimum=0, integer=True)  # type: ignore[valid-type]
+
+
+class DeploymentInstance(Instance):
+    """Edge servers, models and arrivals over slots.
+
+    Attributes
+    ----------
+    cloud_delay_s : ndarray, shape (M,)
+        Whole delay of a request served by the cloud, s.
+    peer_delay_s : ndarray, shape (E, E), or None
+        Extra delay of serving at server j a request that arrived at server i, s; NaN = no sharing; None = none at all.
+    arrivals : ndarray, shape (T, E, M)
+        Requests of each model that arrive at each server in each slot.
+    initial : InitialState or None
+        State before the first slot; None = nothing stored.
+    """
+
+    problem: Literal["deployment"]
+    models: tuple[DeploymentModel, ...] = Field(min_length=1, strict=False)
+    slot_s: NonNegative = 300.0
+    servers: tuple[Server, ...] = Field(min_length=1, strict=False)
+    cloud_delay_s: array_field("M", minimum=0)  # type: ignore[valid-type]
+    peer_delay_s: array_field("E", "E", minimum=0, null=True) | None = None  # type: ignore[valid-type]
+    arrivals: array_field("T", "E", "M", minimum=0)  # type: ignore[valid-type]
+    initial: InitialState | None = None
+    weights: DeploymentWeights = DeploymentWeights()
+
+    @classmethod
+    def _sizes(cls, data: dict[str, Any]) -> Sizes:
+        return {"E": length(data.get("servers")), "M": length(data.get("models"))}
+
+    @classmethod
+    def _cross_faults(cls, data: dict[str, Any]) -> Iterator[Fault]:
+        yield from repeated_names(data, "models")
+        yield from repeated_names(data, "servers")
+        yield from _diagonal_faults(data.get("peer_delay_s"))
+        yield from _initial_faults(data.get("initial"))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of slots T, servers E and models M."""
+        return self.arrivals.shape  # type: ignore[return-value]
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """Whether requests that arrive at i may be served at j, shape (E, E) of bool; i always serves its own."""
+        servers = len(self.servers)
+        if self.peer_delay_s is None:
+            return np.eye(servers, dtype=bool)
+        return ~np.isnan(self.peer_delay_s)
+
+    @cached_property
+    def initial_stored(self) -> np.ndarray:
+        """Stored before the first slot, shape (E, M) of 0 and 1."""
+        return self.initial.stored if self.initial else np.zeros(self.shape[1:], dtype=np.int64)
+
+    @cached_property
+    def initial_loaded(self) -> np.ndarray:
+        """Loaded before the first slot, shape (E, M) of 0 and 1."""
+        return self.initial.loaded if self.initial else np.zeros(self.shape[1:], dtype=np.int64)
+
+
+def _diagonal_faults(peer_delay: Any) -> Iterator[Fault]:
+    if not isinstance(peer_delay, list | tuple):
+        return
+    for index, row in enumerate(peer_delay):
+        if isinstance(row, list | tuple) and index < len(row) and (isinstance(row[index], bool) or row[index] != 0):
+            got = "null" if row[index] is None else row[index]
+            yield Fault(f"peer_delay_s[{index}][{index}]", f"must be 0 (a server shares with itself), got {got}")
+
+
+def _initial_faults(initial: Any) -> Iterator[Fault]:
+    if not isinstance(initial, dict):
+        return
+    parts = {key: initial.get(key) for key in ("stored", "loaded")}
+    rows = {key: value if isinstance(value, list | tuple) else [] for key, value in parts.items()}
+    for key, matrix in rows.items():
+        for j, row in enumerate(matrix):
+            for m, item in enumerate(row if isinstance(row, list | tuple) else []):
+                if isinstance(item, int | float) and not isinstance(item, bool) and item > 0 and item != 1:
+                    yield Fault(f"initial.{key}[{j}][{m}]", f"must be 0 or 1, got {item}")
+    for j, (stored, loaded) in enumerate(zip(rows["stored"], rows["loaded"], strict=False)):
+        if not (isinstance(stored, list | tuple) and isinstance(loaded, list | tuple)):
+            continue
+        for m, (on_disk, in_memory) in enumerate(zip(stored, loaded, strict=False)):
+            if in_memory == 1 and on_disk == 0:
+                yield Fault(f"initial.loaded[{j}][{m}]", "is 1, but the model is not stored there")

@@ -1,0 +1,196 @@
+"""Seeded families of instances; the same arguments give the same file everywhere.
+
+Only ``numpy.random.Generator(PCG64(seed)).random()`` is drawn from, whose doubles are the same in every version of
+NumPy, and every number is rounded. All values are assumed, in the ranges that the field's literature uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from aigc_opt.errors import InputError
+from aigc_opt.instance.base import FORMAT, VERSION, Instance
+from aigc_opt.instance.deployment import DeploymentInstance
+
+TASKS = (
+    "text-to-image", "inpainting", "text-to-music", "chat-small", "chat-large", "super-resolution", "text-to-video",
+    "speech", "style-transfer", "captioning", "code", "image-to-3d",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DeploymentFamily:
+    """What makes a family of deployment instances.
+
+    Attributes
+    ----------
+    storage, gpu_memory : tuple of float
+        Range of a server's capacity as a share of what all models together take.
+    zipf : float
+        Exponent of the popularity of models.
+    drift : float
+        How far the ranking of models at a server turns over the whole horizon, as a share of all ranks.
+    swing : float
+        Amplitude of the diurnal wave of arrivals, 0 to 1.
+    peers : float
+        Probability that a server shares with another one.
+    limited : bool
+        Whether servers have limits of GPU-seconds and joules.
+    """
+
+    storage: tuple[float, float] = (0.4, 0.55)
+    gpu_memory: tuple[float, float] = (0.25, 0.35)
+    zipf: float = 1.2
+    drift: float = 0.35
+    swing: float = 0.5
+    peers: float = 0.8
+    limited: bool = True
+
+
+DEPLOYMENT_FAMILIES = {
+    "balanced": DeploymentFamily(),
+    "memory-tight": DeploymentFamily(storage=(0.15, 0.25), gpu_memory=(0.1, 0.18), zipf=0.9),
+    "drifting": DeploymentFamily(zipf=1.5, drift=1.0, swing=0.8),
+    "metro": DeploymentFamily(storage=(0.2, 0.35), peers=1.0, swing=0.3, limited=False),
+}
+
+
+def _draws(seed: int) -> Callable[..., np.ndarray]:
+    generator = np.random.Generator(np.random.PCG64(seed))
+
+    def uniform(low: float, high: float, size: int | tuple[int, ...] = 1, decimals: int = 4) -> np.ndarray:
+        return np.round(low + (high - low) * generator.random(size), decimals)
+
+    return uniform
+
+
+def generate_deployment(
+    servers: int = 4,
+    models: int = 10,
+    slots: int = 12,
+    family: str = "balanced",
+    load: float = 0.9,
+    seed: int = 0,
+    name: str | None = None,
+) -> DeploymentInstance:
+    """Make a deployment instance.
+
+    Arrivals of a model at a server are its Zipf popularity there, whose ranking drifts over the horizon, times a
+    diurnal wave with a phase of the server's own, times noise.
+
+    Parameters
+    ----------
+    servers, models, slots : int
+        Sizes E, M and T; a slot is 300 s, the wave's period 24 slots or the horizon if that is longer.
+    family : str
+        One of `DEPLOYMENT_FAMILIES`.
+    load : float
+        Demand for GPU-seconds over what servers have, where they are limited (0.9: peaks are too much, the mean is not).
+    seed : int
+    name : str, optional
+
+    Raises
+    ------
+    InputError
+        If a size is below 1, the load not positive, the seed negative, or there is no such family.
+    """
+    faults = [f"{key} must be at least 1, got {value}" for key, value in
+              (("servers", servers), ("models", models), ("slots", slots)) if value < 1]  # fmt: skip
+    if not (load > 0 and np.isfinite(load)):
+        faults.append(f"load must be a number > 0, got {load}")
+    if seed < 0:
+        faults.append(f"seed must be >= 0, got {seed}")
+    if family not in DEPLOYMENT_FAMILIES:
+        faults.append(f"family must be one of {', '.join(DEPLOYMENT_FAMILIES)}, got {family!r}")
+    if faults:
+        raise InputError("generate", faults)
+    kind = DEPLOYMENT_FAMILIES[family]
+    uniform = _draws(seed)
+
+    size = np.round(3.0 * 15.0 ** uniform(0, 1, models), 2)  # 3 to 45 GB, as many small as large ones
+    memory = np.round(np.minimum(24.0, size * uniform(0.35, 0.9, models)), 2)
+    warmup, load_j = uniform(0.5, 4, models, 2), uniform(1000, 3000, models, 1)
+    steps = np.floor(uniform(10, 51, models))
+    base_s, step_s = uniform(0.3, 2, models, 3), uniform(0.03, 0.2, models)
+    base_j, step_j = uniform(10, 60, models, 1), uniform(5, 40, models, 2)
+    profiles = [
+        {
+            "name": TASKS[m] if m < len(TASKS) else f"{TASKS[m % len(TASKS)]}-{m // len(TASKS) + 1}",
+            "storage_gb": size[m], "gpu_memory_gb": memory[m], "warmup_s": warmup[m], "load_j": load_j[m],
+            "nominal_steps": steps[m], "latency": {"base_s": base_s[m], "per_step_s": step_s[m]},
+            "energy": {"base_j": base_j[m], "per_step_j": step_j[m]}, "source": "assumed",
+        }
+        for m in range(models)
+    ]  # fmt: skip
+    generation_s, generation_j = base_s + step_s * steps, base_j + step_j * steps
+
+    arrivals = _arrivals(uniform, kind, slots, servers, models)
+    storage = np.round(np.maximum(size.sum() * uniform(*kind.storage, servers), size.min() * 1.05), 1)
+    gpu_memory = np.round(np.maximum(memory.sum() * uniform(*kind.gpu_memory, servers), memory.min() * 1.05), 1)
+    cloud_gbps, io = uniform(5, 10, servers, 2), uniform(1.2, 3, servers, 2)
+    # Limits at which the mean demand of a server's own requests would use `load` of what it has.
+    busy_s = np.round((arrivals.mean(axis=0) @ generation_s) / load * uniform(0.95, 1.05, servers), 1)
+    busy_j = np.round((arrivals.mean(axis=0) @ generation_j) / load * uniform(1.0, 1.5, servers) + load_j.max(), 1)
+    pairs = uniform(0, 1, (servers, servers)) < kind.peers
+    delay = uniform(0.2, 1.5, (servers, servers))
+    peer = [
+        [0.0 if i == j else (float(delay[i, j]) if pairs[i, j] else None) for j in range(servers)]
+        for i in range(servers)
+    ]
+    data = {
+        "format": FORMAT, "version": VERSION, "problem": "deployment",
+        "name": name or f"{family}-{servers}x{models}x{slots}-{seed}",
+        "description": f"Generated: family {family}, load {load:g}, seed {seed}. All values are assumed.",
+        "slot_s": 300,
+        "models": profiles,
+        "servers": [
+            {
+                "name": f"edge-{j + 1}", "storage_gb": storage[j], "gpu_memory_gb": gpu_memory[j],
+                "cloud_gbps": cloud_gbps[j], "io_gb_per_s": io[j],
+                "gpu_s": busy_s[j] if kind.limited else None, "energy_j": busy_j[j] if kind.limited else None,
+            }
+            for j in range(servers)
+        ],
+        "cloud_delay_s": np.round(generation_s * 0.6 + uniform(4, 9, models), 4),
+        "peer_delay_s": peer,
+        "arrivals": arrivals,
+        "weights": {"delay": 1, "switching": 1, "storage": 20, "gpu_memory": 30},
+    }  # fmt: skip
+    return DeploymentInstance.from_dict(_plain(data), "generate")
+
+
+def _arrivals(
+    uniform: Callable[..., np.ndarray], kind: DeploymentFamily, slots: int, servers: int, models: int
+) -> np.ndarray:
+    """Whole requests [T, E, M]: Zipf popularity with drifting ranks, diurnal wave, noise."""
+    start = np.argsort(uniform(0, 1, (servers, models)), axis=1)
+    end = np.argsort(uniform(0, 1, (servers, models)), axis=1)
+    phase, volume = uniform(0, 1, servers), uniform(40, 120, servers)
+    noise = uniform(0.7, 1.3, (slots, servers, models))
+    rank_start, rank_end = np.argsort(start, axis=1), np.argsort(end, axis=1)
+    time = np.arange(slots) / max(slots, 24)
+    along = np.linspace(0, kind.drift, slots)[:, None, None]
+    rank = (1 - along) * rank_start + along * rank_end
+    popularity = (1.0 + rank) ** -kind.zipf
+    popularity /= popularity.sum(axis=2, keepdims=True)
+    wave = 1 + kind.swing * np.sin(2 * np.pi * (time[:, None] + phase[None, :]))
+    mean = volume[None, :, None] * wave[:, :, None] * popularity * models / 5
+    # Rounded after the sines and powers, so that their last bits cannot matter.
+    return np.floor(np.round(mean * noise, 6) + 0.5)
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+GENERATORS: dict[str, Callable[..., Instance]] = {"deployment": generate_deployment}
+"""Generator of each problem, by the problem's name."""

@@ -1,0 +1,226 @@
+"""Instances of the two-timescale problem: episodes of requests, or the process that episodes are drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+
+from aigc_opt.errors import Fault
+from aigc_opt.instance.base import Instance, length, number, objects, repeated_names
+from aigc_opt.instance.fields import (
+    FAULTS_PER_ARRAY,
+    Integer,
+    NonNegative,
+    Positive,
+    Real,
+    Record,
+    Sizes,
+    array_field,
+    fault,
+    faults_at,
+    plain_numbers,
+)
+from aigc_opt.instance.profile import Latency, TwoTimescaleModel
+
+REQUEST_ARRAYS = ("model", "input_mbit", "output_mbit", "uplink_gain", "downlink_gain")
+
+
+class Edge(Record):
+    """The base station with its edge server; rates in 10^6 bit/s or 10^9 bit/s, bandwidths in 10^6 Hz."""
+
+    storage_gb: NonNegative
+    steps_per_slot: NonNegative
+    min_steps: NonNegative = 1.0
+    max_steps: Positive
+    uplink_mhz: Positive
+    downlink_mhz: Positive
+    power_w: Positive
+    noise_dbm_per_hz: Real = -174.0
+    backhaul_mbps: Positive
+    cloud_gbps: Positive
+    io_gb_per_s: Positive
+
+
+class Cloud(Record):
+    """The cloud: steps that it takes for every request, and its latency."""
+
+    steps: NonNegative
+    latency: Latency
+
+
+class TwoTimescaleWeights(Record):
+    """Weights of the three terms of the objective."""
+
+    delay: NonNegative = 0.7
+    quality: NonNegative = 0.3
+    switching: NonNegative = 0.0
+
+
+class Requests(Record):
+    """One realised episode; arrays [T, K, U], NaN in the last four where there is no request.
+
+    Attributes
+    ----------
+    model : ndarray of int64
+        Index of the requested model, -1 = no request.
+    input_mbit, output_mbit : ndarray
+        Sizes, 10^6 bit.
+    uplink_gain, downlink_gain : ndarray
+        Channel power gains, linear.
+    """
+
+    model: array_field("T", "K", "U", minimum=0, null=True, integer=True)  # type: ignore[valid-type]
+    input_mbit: array_field("T", "K", "U", minimum=0, null=True)  # type: ignore[valid-type]
+    output_mbit: array_field("T", "K", "U", minimum=0, null=True)  # type: ignore[valid-type]
+    uplink_gain: array_field("T", "K", "U", minimum=0, null=True)  # type: ignore[valid-type]
+    downlink_gain: array_field("T", "K", "U", minimum=0, null=True)  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _requests_are_complete(self, info: ValidationInfo) -> Requests:
+        asked = self.model >= 0
+        found = []
+        models = ((info.context or {}).get("sizes") or {}).get("M")
+        if models is not None:
+            for place in _places(self.model >= models):
+                message = f"must be null or an index below {models} (models), got {self.model[place]}"
+                found.append((("model", *place), message))
+        for key in REQUEST_ARRAYS[1:]:
+            values = getattr(self, key)
+            if values.shape != self.model.shape:
+                message = f"must have the shape of model, {list(self.model.shape)}, got {list(values.shape)}"
+                found.append(((key,), message))
+                continue
+            for place in _places(asked & np.isnan(values)):
+                found.append(((key, *place), "is required where there is a request, got null"))
+            if key.endswith("gain"):
+                for place in _places(asked & (values == 0)):
+                    found.append(((key, *place), "must be > 0, got 0"))
+            values = np.where(asked, values, np.nan)
+            values.setflags(write=False)
+            object.__setattr__(self, key, values)
+        if found:
+            raise faults_at("requests", found)
+        return self
+
+
+def _places(bad: np.ndarray) -> Iterator[tuple[int, ...]]:
+    for place in np.argwhere(bad)[:FAULTS_PER_ARRAY]:
+        yield tuple(int(i) for i in place)
+
+
+def _ordered(value: np.ndarray) -> np.ndarray:
+    if value[0] > value[1]:
+        raise fault(f"must be [lo, hi] with lo <= hi, got [{value[0]:g}, {value[1]:g}]")
+    return value
+
+
+Size = Annotated[array_field("2", minimum=0), AfterValidator(_ordered)]
+Distance = Annotated[array_field("2", minimum=0, exclusive=True), AfterValidator(_ordered)]
+
+
+class PathLoss(Record):
+    """Path loss ``intercept + slope * log10(distance in km)`` dB."""
+
+    intercept: Real = 128.1
+    slope: Real = 37.6
+
+
+class Process(Record):
+    """The law that episodes are drawn from.
+
+    Attributes
+    ----------
+    zipf_exponents : ndarray, shape (J,)
+        Popularity of each state of the chain: P(model m) proportional to (1 + m)^-exponent.
+    transition : ndarray, shape (J, J)
+        Probabilities of the next frame's state, a row for each state.
+    input_mbit, output_mbit, distance_m : ndarray, shape (2,)
+        Ranges of uniform draws.
+    """
+
+    frames: Annotated[Integer, Field(ge=1)]
+    slots: Annotated[Integer, Field(ge=1)]
+    zipf_exponents: array_field("J", minimum=0)  # type: ignore[valid-type]
+    transition: array_field("J", "J", minimum=0)  # type: ignore[valid-type]
+    initial_state: Annotated[Integer, Field(ge=0)]
+    request_probability: Annotated[float, Field(ge=0, le=1)] = 1.0
+    input_mbit: Size  # type: ignore[valid-type]
+    output_mbit: Size  # type: ignore[valid-type]
+    distance_m: Distance  # type: ignore[valid-type]
+    path_loss_db: PathLoss = PathLoss()
+    fading: Literal["rayleigh", "none"]
+
+    @model_validator(mode="after")
+    def _chain(self) -> Process:
+        found = []
+        for state, total in enumerate(self.transition.sum(axis=1)):
+            if abs(total - 1) > 1e-9:
+                found.append((("transition", state), f"must sum to 1, got {total:.12g}"))
+        if self.initial_state >= len(self.zipf_exponents):
+            message = f"must be a state below {len(self.zipf_exponents)}, got {self.initial_state}"
+            found.append((("initial_state",), message))
+        if found:
+            raise faults_at("process", found)
+        return self
+
+
+class TwoTimescaleInstance(Instance):
+    """A base station over T frames of K slots with U users: one episode (`requests`) or its law (`process`)."""
+
+    problem: Literal["two_timescale"]
+    models: tuple[TwoTimescaleModel, ...] = Field(min_length=1, strict=False)
+    edge: Edge
+    user_power_w: array_field("U", minimum=0, exclusive=True)  # type: ignore[valid-type]
+    cloud: Cloud
+    serve_all_hits: bool = True
+    initial_cache: array_field("M", minimum=0, integer=True) | None = None  # type: ignore[valid-type]
+    weights: TwoTimescaleWeights = TwoTimescaleWeights()
+    requests: Requests = None  # type: ignore[assignment]
+    process: Process = None  # type: ignore[assignment]
+
+    @classmethod
+    def _sizes(cls, data: dict[str, Any]) -> Sizes:
+        process = data.get("process")
+        states = process.get("zipf_exponents") if isinstance(process, dict) else None
+        return {
+            "M": length(data.get("models")),
+            "U": length(data.get("user_power_w")),
+            "J": length(states),
+        }
+
+    @classmethod
+    def _cross_faults(cls, data: dict[str, Any]) -> Iterator[Fault]:
+        yield from repeated_names(data, "models")
+        given = [key for key in ("requests", "process") if key in data]
+        if len(given) != 1:
+            yield Fault("", f"must have exactly one of requests and process, got {' and '.join(given) or 'neither'}")
+        cache = data.get("initial_cache")
+        for index, item in enumerate(cache if isinstance(cache, list | tuple) else ()):
+            if isinstance(item, int | float) and not isinstance(item, bool) and item > 0 and item != 1:
+                yield Fault(f"initial_cache[{index}]", f"must be 0 or 1, got {item}")
+        edge = data.get("edge")
+        edge = edge if isinstance(edge, dict) else {}
+        low, high = number(edge.get("min_steps", 1)), number(edge.get("max_steps"))
+        if low is not None and high is not None and low > high:
+            yield Fault("edge.max_steps", f"must be >= edge.min_steps ({low:g}), got {high:g}")
+        cloud = data.get("cloud")
+        steps = number(cloud.get("steps")) if isinstance(cloud, dict) else None
+        for index, model in enumerate(objects(data, "models")):
+            quality = model.get("quality")
+            if isinstance(quality, dict) and quality.get("kind") == "power":
+                for name, least in (("edge.min_steps", low), ("cloud.steps", steps)):
+                    if least is not None and least < 1:
+                        message = f"a power curve has no value below 1 step, but {name} is {least:g}"
+                        yield Fault(f"models[{index}].quality", message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the instance; whichever of `requests` and `process` it has."""
+        data = super().to_dict()
+        data = {key: value for key, value in data.items() if value is not None or key not in ("requests", "process")}
+        if self.requests is not None:
+            asked = self.requests.model
+            data["requests"]["model"] = plain_numbers(np.where(asked < 0, np.nan, asked))
+        return data

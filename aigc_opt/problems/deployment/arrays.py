@@ -1,0 +1,147 @@
+"""The deployment program as sparse arrays: the same variables and rows as the Pyomo formulation in `model`."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from aigc_opt.instance.deployment import DeploymentInstance
+from aigc_opt.problems.deployment.costs import Costs
+from aigc_opt.problems.deployment.solution import DeploymentSolution
+from aigc_opt.program import Labels, LinearProgram, ProgramBuilder
+
+
+class DeploymentProgram:
+    """The mixed-integer program of an instance, and the way from its columns to a solution and back.
+
+    Variables exist only where they matter: routing for pairs (slot, server, model) with arrivals, towards servers that
+    share. All variables lie in [0, 1], so that any multipliers give a finite dual bound.
+
+    Attributes
+    ----------
+    program : LinearProgram
+    """
+
+    def __init__(self, instance: DeploymentInstance):
+        self.instance = instance
+        costs = Costs.of(instance)
+        slots, servers, models = instance.shape
+        arrivals = instance.arrivals
+        server_names = [server.name for server in instance.servers]
+        model_names = [model.name for model in instance.models]
+        slot_names = range(1, slots + 1)
+        build = ProgramBuilder()
+
+        def placed() -> list[tuple]:
+            return list(itertools.product(slot_names, server_names, model_names))
+
+        # --------------------------------------------------------------------------------------- variables
+        def everywhere(cost: np.ndarray) -> np.ndarray:
+            return np.broadcast_to(cost, instance.shape).astype(float)
+
+        stored = build.variable("stored", everywhere(costs.hold_stored), placed, integer=True)
+        loaded = build.variable("loaded", everywhere(costs.hold_loaded), placed, integer=True)
+        fetch = build.variable("fetches", everywhere(costs.fetch), placed)
+        load = build.variable("loads", everywhere(costs.load), placed)
+
+        # demand d = (slot, origin, model); route k = (demand of the route, server that serves)
+        d_slot, d_origin, d_model = np.nonzero(arrivals > 0)
+        amount = arrivals[d_slot, d_origin, d_model]
+        k_demand, k_server = np.nonzero(instance.shares[d_origin])
+        k_slot, k_origin, k_model = d_slot[k_demand], d_origin[k_demand], d_model[k_demand]
+        k_amount = amount[k_demand]
+
+        def demands() -> list[tuple]:
+            return [
+                (t + 1, server_names[i], model_names[m])
+                for t, i, m in zip(d_slot.tolist(), d_origin.tolist(), d_model.tolist(), strict=True)
+            ]
+
+        def routes() -> list[tuple]:
+            demand = demands()
+            return [
+                (*demand[d], server_names[j]) for d, j in zip(k_demand.tolist(), k_server.tolist(), strict=True)
+            ]
+
+        route = build.variable("route", k_amount * costs.serve[k_origin, k_model, k_server], routes)
+        to_cloud = build.variable("to_cloud", amount * costs.serve[d_origin, d_model, servers], demands)
+
+        # ------------------------------------------------------------------------------------- constraints
+        per_server = np.arange(slots * servers).reshape(slots, servers)
+        per_model = np.arange(slots * servers * models).reshape(instance.shape)
+        no_change = np.zeros(per_model.size)
+
+        def at_servers(which: np.ndarray) -> Labels:
+            return lambda: [(t, server_names[j]) for t in slot_names for j in which.tolist()]
+
+        def capacity(name: str, variable: np.ndarray, size: np.ndarray, limit: np.ndarray) -> None:
+            upper = np.broadcast_to(limit, (slots, servers)).ravel()
+            build.constraint(
+                name, [(per_server[:, :, None], variable, size)], upper, at_servers(np.arange(servers))
+            )
+
+        capacity("storage", stored, costs.size_gb, costs.storage_gb)
+        capacity("gpu_memory", loaded, costs.memory_gb, costs.gpu_memory_gb)
+        build.constraint("on_disk", [(per_model, loaded, 1.0), (per_model, stored, -1.0)], no_change, placed)
+
+        def switched(name: str, state: np.ndarray, switch: np.ndarray, before: np.ndarray) -> None:
+            upper = np.zeros(instance.shape)
+            upper[0] = before
+            terms = [(per_model, state, 1.0), (per_model, switch, -1.0), (per_model[1:], state[:-1], -1.0)]
+            build.constraint(name, terms, upper.ravel(), placed)
+
+        switched("fetching", stored, fetch, instance.initial_stored)
+        switched("loading", loaded, load, instance.initial_loaded)
+
+        d_row, k_row = np.arange(d_slot.size), np.arange(k_demand.size)
+        one = np.ones(d_slot.size)
+        build.constraint("served", [(k_demand, route, 1.0), (d_row, to_cloud, 1.0)], one, demands, lower=one)
+        build.constraint(
+            "only_loaded",
+            [(k_row, route, 1.0), (k_row, loaded[k_slot, k_server, k_model], -1.0)],
+            np.zeros(k_demand.size),
+            routes,
+        )
+
+        def pooled(name: str, limit: np.ndarray, work: np.ndarray, per_load: np.ndarray | None) -> None:
+            which = np.flatnonzero(np.isfinite(limit))
+            row_of = np.full(servers, -1)
+            row_of[which] = np.arange(which.size)
+            use = k_amount * work[k_model]
+            limited = (row_of[k_server] >= 0) & (use > 0)
+            row = k_slot * which.size + row_of[k_server]
+            terms = [(row[limited], route[limited], use[limited])]
+            if per_load is not None:
+                grid = np.arange(slots * which.size).reshape(slots, which.size, 1)
+                terms.append((grid, load[:, which], per_load))
+            build.constraint(name, terms, np.tile(limit[which], slots), at_servers(which))
+
+        pooled("gpu_time", costs.gpu_s, costs.work_s, None)
+        pooled("energy", costs.energy_j, costs.work_j, costs.load_j)
+
+        self.program: LinearProgram = build.build()
+        self._placement = (stored, loaded, fetch, load)
+        self._demand = (d_slot, d_origin, d_model)
+        self._route = (k_slot, k_origin, k_model, k_server)
+        self._columns = (route, to_cloud)
+
+    def placement(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return stored and loaded, shape (T, E, M) of 0 and 1, as rounded from a point of the program."""
+        stored, loaded, _, _ = self._placement
+        return np.round(x[stored]).astype(np.int8), np.round(x[loaded]).astype(np.int8)
+
+    def point(self, solution: DeploymentSolution) -> np.ndarray:
+        """Return the program's point of a solution, switches included."""
+        x = np.zeros(self.program.cost.size)
+        for state, column, switch, before in (
+            (solution.stored, self._placement[0], self._placement[2], self.instance.initial_stored),
+            (solution.loaded, self._placement[1], self._placement[3], self.instance.initial_loaded),
+        ):
+            x[column] = state
+            x[switch] = np.maximum(0, np.diff(state, axis=0, prepend=before[None]))
+        k_slot, k_origin, k_model, k_server = self._route
+        route, to_cloud = self._columns
+        x[route] = solution.routing[k_slot, k_origin, k_model, k_server]
+        x[to_cloud] = solution.routing[(*self._demand, -1)]
+        return x

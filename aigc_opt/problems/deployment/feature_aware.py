@@ -1,0 +1,341 @@
+"""Feature-aware, model-level selection: decide model by model from its features, sharing pooled resources.
+
+For one model at one server everything that matters is known at a time when the rest is fixed: what its requests would
+save (arrivals, inference delay, sharing between servers, GPU-seconds and joules that are left), what it takes to bring
+it in (size on disk, GPU memory, load delay, what is there already) and what it occupies. The best plan over time for
+that one model (absent, on disk, in memory in each slot) is then a shortest path with three states. Plans are taken in
+the order of what they save for the room that they take; afterwards servers and models are cleared and decided anew as
+long as that helps.
+
+The selection by features, one model at a time, follows the abstract of arXiv 2409.05303; the plans by shortest paths
+and the clearing are this project's own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aigc_opt.control import Control
+from aigc_opt.instance.deployment import DeploymentInstance
+from aigc_opt.problems.deployment.costs import Costs
+
+PATIENCE = 150
+"""Clearings in a row without an improvement after which the selection ends."""
+
+EPSILON = 1e-9
+
+
+class Plans:
+    """A placement under construction: plans of (server, model) pairs, what is left of each resource, who serves whom.
+
+    Attributes
+    ----------
+    stored, loaded : ndarray of int8, shape (T, E, M)
+    storage_gb, gpu_memory_gb, gpu_s, energy_j : ndarray, shape (T, E)
+        What is left.
+    served : ndarray, shape (T, E, M, E + 1)
+        Requests by origin, model and the server that serves them; last = cloud.
+    """
+
+    def __init__(self, instance: DeploymentInstance, costs: Costs):
+        self.instance, self.costs = instance, costs
+        slots, servers, models = instance.shape
+        self.stored = np.zeros((slots, servers, models), dtype=np.int8)
+        self.loaded = np.zeros((slots, servers, models), dtype=np.int8)
+        self.storage_gb = np.tile(costs.storage_gb, (slots, 1))
+        self.gpu_memory_gb = np.tile(costs.gpu_memory_gb, (slots, 1))
+        self.gpu_s = np.tile(costs.gpu_s, (slots, 1))
+        self.energy_j = np.tile(costs.energy_j, (slots, 1))
+        self.served = np.zeros((slots, servers, models, servers + 1))
+        self.served[..., servers] = instance.arrivals
+        with np.errstate(invalid="ignore"):
+            # saving[j][i, m, o]: what server j saves on a request that arrives at i and was served by o
+            saving = [costs.serve - costs.serve[:, :, j : j + 1] for j in range(servers)]
+        self._ways = [[self._order(saving[j][:, m, :], j) for m in range(models)] for j in range(servers)]
+        cloud_first = costs.serve[:, :, servers:] - costs.serve[:, :, :servers]
+        self._routes = [self._pairs(cloud_first[:, m, :]) for m in range(models)]
+
+    def _order(self, saving: np.ndarray, j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pairs (origin, served by) from which server j takes over, best saving first."""
+        saving = np.where(np.isfinite(saving), saving, -1.0)
+        saving[:, j] = -1.0
+        origin, other = np.nonzero(saving > EPSILON)
+        by = np.argsort(-saving[origin, other], kind="stable")
+        origin, other = origin[by], other[by]
+        return origin, other, saving[origin, other]
+
+    @staticmethod
+    def _pairs(saving: np.ndarray) -> list[tuple[int, int]]:
+        origin, server = np.nonzero(np.where(np.isfinite(saving), saving, -1.0) > EPSILON)
+        by = np.argsort(-saving[origin, server], kind="stable")
+        return list(zip(origin[by].tolist(), server[by].tolist(), strict=True))
+
+    def copy(self) -> Plans:
+        """Return an independent copy that shares what never changes."""
+        other = object.__new__(Plans)
+        other.__dict__.update(self.__dict__)
+        for name in ("stored", "loaded", "storage_gb", "gpu_memory_gb", "gpu_s", "energy_j", "served"):
+            setattr(other, name, getattr(self, name).copy())
+        return other
+
+    # -------------------------------------------------------------------------------------------- evaluation
+
+    def objective(self) -> float:
+        """Weighted cost of the placement with the present routing."""
+        costs, instance = self.costs, self.instance
+        finite = np.where(np.isfinite(costs.serve), costs.serve, 0.0)
+        total = float((self.served.sum(axis=0) * finite).sum())
+        for state, before, switch, hold in (
+            (self.stored, instance.initial_stored, costs.fetch, costs.hold_stored),
+            (self.loaded, instance.initial_loaded, costs.load, costs.hold_loaded),
+        ):
+            arrives = np.maximum(0, np.diff(state, axis=0, prepend=before[None].astype(np.int8)))
+            total += float((arrives.sum(axis=0) * switch).sum() + (state.sum(axis=0) * hold).sum())
+        return total
+
+    def _room(self, j: int, m: int, spare_j: float = 0.0) -> np.ndarray:
+        """Requests of model m that server j can still serve in each slot, by GPU-seconds and joules."""
+        costs = self.costs
+        room = np.full(len(self.gpu_s), np.inf)
+        if costs.work_s[m] > 0:
+            room = np.minimum(room, np.maximum(0.0, self.gpu_s[:, j]) / costs.work_s[m])
+        if costs.work_j[m] > 0:
+            room = np.minimum(room, np.maximum(0.0, self.energy_j[:, j] - spare_j) / costs.work_j[m])
+        return room
+
+    def benefit(self, j: int, m: int) -> np.ndarray:
+        """What loading model m at server j would save in each slot, shape (T,)."""
+        origin, other, saving = self._ways[j][m]
+        taken = self._taken(j, m, origin, other)
+        return taken @ saving
+
+    def _taken(self, j: int, m: int, origin: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Requests that j takes over from each pair, best first, as far as its room goes; shape (T, pairs)."""
+        amount = self.served[:, origin, m, other]
+        room = self._room(j, m)
+        if np.isinf(room).all():
+            return amount
+        before = np.cumsum(amount, axis=1) - amount
+        return np.clip(room[:, None] - before, 0.0, amount)
+
+    def best_plans(self, pairs: np.ndarray, benefit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shortest path over time for each of some (server, model) pairs, everything else fixed.
+
+        Parameters
+        ----------
+        pairs : ndarray of int, shape (K, 2)
+        benefit : ndarray, shape (K, T)
+
+        Returns
+        -------
+        value : ndarray, shape (K,)
+            Saved by the best plan against having nothing there (which costs nothing), >= 0.
+        states : ndarray of int8, shape (K, T)
+            0 absent, 1 on disk, 2 in memory.
+        """
+        costs, instance = self.costs, self.instance
+        j, m = pairs.T
+        slots = benefit.shape[1]
+        fits_disk = self.storage_gb[:, j] >= costs.size_gb[m] - EPSILON
+        fits_gpu = fits_disk & (self.gpu_memory_gb[:, j] >= costs.memory_gb[m] - EPSILON)
+        can_load = self.energy_j[:, j] >= costs.load_j[m] - EPSILON
+        fetch, load = costs.fetch[j, m], costs.load[j, m]
+        hold_disk = costs.hold_stored[j, m]
+        hold_gpu = hold_disk + costs.hold_loaded[j, m]
+        state = instance.initial_stored[j, m] + instance.initial_loaded[j, m]
+        cost = np.where(np.arange(3)[:, None] == state[None, :], 0.0, np.inf)  # [state, pair]
+        came = np.zeros((slots, 3, len(pairs)), dtype=np.int8)
+        columns = np.arange(len(pairs))
+        for t in range(slots):
+            enter = np.where(can_load[t], load, np.inf)
+            into = (
+                np.stack([cost[0], cost[1], cost[2]]),
+                np.stack([cost[0] + fetch, cost[1], cost[2]]),
+                np.stack([cost[0] + fetch + enter, cost[1] + enter, cost[2]]),
+            )
+            stay = (
+                0.0,
+                np.where(fits_disk[t], hold_disk, np.inf),
+                np.where(fits_gpu[t], hold_gpu - benefit[:, t], np.inf),
+            )
+            for s in range(3):
+                came[t, s] = into[s].argmin(axis=0)
+            cost = np.stack([into[s][came[t, s], columns] + stay[s] for s in range(3)])
+        states = np.empty((len(pairs), slots), dtype=np.int8)
+        last = cost.argmin(axis=0)
+        value = -cost[last, columns]
+        for t in range(slots - 1, -1, -1):
+            states[:, t] = last
+            last = came[t, last, columns]
+        return value, states
+
+    # ------------------------------------------------------------------------------------------------ changes
+
+    def add(self, j: int, m: int, states: np.ndarray) -> None:
+        """Carry out a plan of shape (T,) for a pair that has none, and let it take over requests."""
+        costs = self.costs
+        self.stored[:, j, m] = states >= 1
+        self.loaded[:, j, m] = states == 2
+        self.storage_gb[:, j] -= costs.size_gb[m] * self.stored[:, j, m]
+        self.gpu_memory_gb[:, j] -= costs.memory_gb[m] * self.loaded[:, j, m]
+        self.energy_j[:, j] -= costs.load_j[m] * self._loads(j, m)
+        origin, other, _ = self._ways[j][m]
+        taken = self._taken(j, m, origin, other) * self.loaded[:, j, m][:, None]
+        for index in np.flatnonzero(taken.any(axis=0)):
+            self._move(m, int(origin[index]), int(other[index]), j, taken[:, index])
+
+    def _loads(self, j: int, m: int) -> np.ndarray:
+        before = self.instance.initial_loaded[j, m]
+        return np.maximum(0, np.diff(self.loaded[:, j, m], prepend=np.int8(before)))
+
+    def _move(self, m: int, origin: int, source: int, target: int, amount: np.ndarray) -> None:
+        """Let `target` instead of `source` serve `amount` (T,) requests."""
+        costs, cloud = self.costs, self.served.shape[3] - 1
+        self.served[:, origin, m, source] -= amount
+        self.served[:, origin, m, target] += amount
+        for server, sign in ((source, 1.0), (target, -1.0)):
+            if server != cloud:
+                self.gpu_s[:, server] += sign * costs.work_s[m] * amount
+                self.energy_j[:, server] += sign * costs.work_j[m] * amount
+
+    def remove(self, pairs: list[tuple[int, int]]) -> None:
+        """Take plans away; other servers that have the models loaded take the requests over as far as they can."""
+        costs = self.costs
+        for j, m in pairs:
+            self.energy_j[:, j] += costs.load_j[m] * self._loads(j, m)
+            self.storage_gb[:, j] += costs.size_gb[m] * self.stored[:, j, m]
+            self.gpu_memory_gb[:, j] += costs.memory_gb[m] * self.loaded[:, j, m]
+            self.stored[:, j, m] = 0
+            self.loaded[:, j, m] = 0
+        for m in sorted({m for _, m in pairs}):
+            self._route_anew(m)
+
+    def _route_anew(self, m: int) -> None:
+        slots, servers, _ = self.stored.shape
+        served, costs = self.served[:, :, m, :], self.costs
+        by_server = served[:, :, :servers].sum(axis=1)
+        self.gpu_s += costs.work_s[m] * by_server
+        self.energy_j += costs.work_j[m] * by_server
+        served[:, :, servers] = self.instance.arrivals[:, :, m]
+        served[:, :, :servers] = 0.0
+        used = self.loaded[:, :, m].any(axis=0)
+        for origin, j in self._routes[m]:
+            if used[j]:
+                amount = np.minimum(served[:, origin, servers], self._room(j, m)) * self.loaded[:, j, m]
+                if amount.any():
+                    self._move(m, origin, servers, j, amount)
+
+
+def fill(plans: Plans, exponent: float, favour: np.ndarray | float = 1.0, stop=None) -> None:
+    """Add plans, the one that saves most for the room that it takes first, until none saves anything.
+
+    Parameters
+    ----------
+    exponent : float
+        How much room counts: saved / room^exponent.
+    favour : ndarray, shape (E, M, T), or float
+        Factor of what a pair is believed to save in each slot when it is planned.
+    stop : callable, optional
+        Polled between additions; a true answer ends the filling.
+    """
+    instance, costs = plans.instance, plans.costs
+    slots, servers, models = instance.shape
+    fits = (costs.size_gb[None, :] <= costs.storage_gb[:, None]) & (
+        costs.memory_gb[None, :] <= costs.gpu_memory_gb[:, None]
+    )
+    open_pairs = fits & ~plans.stored.any(axis=0)
+    favour = np.broadcast_to(favour, (servers, models, slots))
+    benefit = np.zeros((servers, models, slots))
+    value = np.zeros((servers, models))
+    states = np.zeros((servers, models, slots), dtype=np.int8)
+    size = costs.size_gb[None, :, None] / np.maximum(costs.storage_gb, 1e-300)[:, None, None]
+    memory = costs.memory_gb[None, :, None] / np.maximum(costs.gpu_memory_gb, 1e-300)[:, None, None]
+    stale = open_pairs.copy()
+    while True:
+        pairs = np.argwhere(stale & open_pairs)
+        if len(pairs):
+            for j, m in pairs:
+                benefit[j, m] = plans.benefit(j, m) * favour[j, m]
+            value[pairs[:, 0], pairs[:, 1]], states[pairs[:, 0], pairs[:, 1]] = plans.best_plans(
+                pairs, benefit[pairs[:, 0], pairs[:, 1]]
+            )
+        room = np.maximum((states >= 1) * size, (states == 2) * memory).sum(axis=2)
+        score = np.where(open_pairs & (value > 1e-7), value, -np.inf) / np.maximum(room, EPSILON) ** exponent
+        j, m = np.unravel_index(int(score.argmax()), score.shape)
+        if score[j, m] <= 0 or (stop is not None and stop()):
+            return
+        plans.add(int(j), int(m), states[j, m])
+        open_pairs[j, m] = False
+        stale[:] = False
+        stale[j, :] = True
+        stale[:, m] = True
+
+
+def select(instance: DeploymentInstance, costs: Costs, control: Control, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Run the feature-aware selection.
+
+    Returns
+    -------
+    stored, loaded : ndarray, shape (T, E, M)
+        A placement that respects every limit.
+    """
+    _, servers, models = instance.shape
+    random = np.random.default_rng(seed)
+    best: Plans | None = None
+    least = np.inf
+    for exponent in (1.0, 0.5):
+        plans = Plans(instance, costs)
+        fill(plans, exponent, stop=lambda: control.stop)
+        if plans.objective() < least:
+            best, least = plans, plans.objective()
+        if control.stop:
+            break
+    assert best is not None
+    control.report("feature-aware: first selection", objective=None)
+    current, value, idle = best, least, 0
+    while idle < PATIENCE and not control.stop:
+        plans = current.copy()
+        cleared = _clear(plans, random)
+        plans.remove([(int(j), int(m)) for j, m in np.argwhere(cleared)])
+        fill(plans, random.uniform(0.3, 1.2), _windows(plans, random), stop=lambda: control.stop)
+        found = plans.objective()
+        idle += 1
+        # A slightly worse placement is a way out of a corner; the best one is kept apart.
+        if found < value + 0.0005 * abs(least) * random.random() and not control.stop:
+            current, value = plans, found
+        if found < least - 1e-9 * abs(least):
+            best, least, idle = plans, found, 0
+            control.report("feature-aware: clearing and selecting")
+    return best.stored, best.loaded
+
+
+def _windows(plans: Plans, random: np.random.Generator) -> np.ndarray:
+    """Favour of some pairs in some windows of time, shape (E, M, T), so that models can follow one another.
+
+    A model planned alone takes all slots in which it saves anything; that another one is better from some slot on shows
+    only when the first is believed to save nothing there.
+    """
+    slots, servers, models = plans.stored.shape
+    start = random.integers(slots, size=(servers, models, 1))
+    length = random.integers(1, slots + 1, size=(servers, models, 1))
+    inside = (np.arange(slots) - start) % slots < length
+    windowed = random.random((servers, models, 1)) < random.uniform(0.0, 0.6)
+    return np.where(windowed & ~inside, 0.2, 1.0)
+
+
+def _clear(plans: Plans, random: np.random.Generator) -> np.ndarray:
+    """Choose what to decide anew, shape (E, M) of bool: a server, a model, two servers' part, or a random share."""
+    placed = plans.stored.any(axis=0)
+    servers, models = placed.shape
+    chosen = np.zeros_like(placed)
+    kind = random.integers(4)
+    if kind == 0:
+        chosen[random.integers(servers)] = True
+    elif kind == 1:
+        chosen[:, random.integers(models, size=min(models, 2))] = True
+    elif kind == 2:
+        chosen[random.choice(servers, size=min(servers, 2), replace=False)] = True
+        chosen &= random.random(placed.shape) < 0.6
+    else:
+        chosen = random.random(placed.shape) < min(0.5, 8 / max(1, placed.sum()))
+    return chosen & placed

@@ -1,0 +1,139 @@
+"""Methods of the deployment problem: exact by branch and bound, heuristics with a bound beside them, bounds alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from aigc_opt.control import Control
+from aigc_opt.instance.deployment import DeploymentInstance
+from aigc_opt.problems.deployment import heuristics
+from aigc_opt.problems.deployment.arrays import DeploymentProgram
+from aigc_opt.problems.deployment.costs import Costs
+from aigc_opt.problems.deployment.feature_aware import select
+from aigc_opt.problems.deployment.routing import best_routing
+from aigc_opt.problems.deployment.solution import DeploymentSolution
+from aigc_opt.problems.problem import Found, Task
+from aigc_opt.result import Proof
+from aigc_opt.solvers import Answer, Highs
+
+START_SHARE = 0.15
+"""Share of the time limit that the exact method spends on its starting point at most."""
+
+Place = Callable[[DeploymentInstance, Costs, Control, int], tuple[np.ndarray, np.ndarray]]
+
+
+def complete(
+    instance: DeploymentInstance, costs: Costs, stored: np.ndarray, loaded: np.ndarray
+) -> DeploymentSolution | None:
+    """Return a placement with its best routing, or None where its loads take more energy than there is."""
+    routing = best_routing(instance, costs, loaded)
+    return None if routing is None else DeploymentSolution(stored, loaded, routing)
+
+
+def instant_bound(instance: DeploymentInstance, costs: Costs) -> float:
+    """Every request its cheapest way, as if all models were loaded everywhere for nothing.
+
+    A lower bound because all other costs are >= 0 and routing under constraints cannot be cheaper. It is the dual
+    bound of the multipliers that price each demand at its cheapest way and nothing else; one part in 10^12 is taken off
+    for rounding.
+    """
+    cheapest = float((instance.arrivals.sum(axis=0) * costs.serve.min(axis=2)).sum())
+    return cheapest * (1 - 1e-12)
+
+
+def relaxation_bound(instance: DeploymentInstance, costs: Costs, control: Control) -> float:
+    """Bound of the linear relaxation, evaluated from its multipliers (`LinearProgram.dual_bound`)."""
+    best = instant_bound(instance, costs)
+    control.report("bound: cheapest ways", lower_bound=best)
+    if control.stop is None:
+        program = DeploymentProgram(instance).program
+        outcome = Highs(program.relaxed()).solve(control=control)
+        if outcome.row_duals is not None:
+            best = max(best, program.dual_bound(outcome.row_duals))
+            control.report("bound: linear relaxation", lower_bound=best)
+    return best
+
+
+def bound(task: Task) -> Found:
+    """Only a lower bound: the linear relaxation's, as a dual bound."""
+    costs = Costs.of(task.instance)
+    return Found(None, relaxation_bound(task.instance, costs, task.control), Proof.DUAL, task.control.stop)
+
+
+def heuristic(place: Place) -> Callable[[Task], Found]:
+    """Make a method of a function that places models: route exactly, then bound unless told not to."""
+
+    def method(task: Task) -> Found:
+        costs = Costs.of(task.instance)
+        solution = complete(task.instance, costs, *place(task.instance, costs, task.control, task.seed))
+        limit = task.control.stop
+        if solution is not None:
+            task.control.report("placement found", objective=task.check(solution).objective)
+        if not task.bound:
+            return Found(solution, limit=limit)
+        best = relaxation_bound(task.instance, costs, task.control)
+        return Found(solution, best, Proof.DUAL, limit or task.control.stop)
+
+    method.__doc__ = place.__doc__
+    return method
+
+
+def exact(task: Task) -> Found:
+    """Branch and bound by HiGHS on the whole program, started from the feature-aware selection.
+
+    The lower bound is HiGHS's, or the instant one while there is none. The point is HiGHS's placement, rounded, with
+    its routing solved again exactly, or the starting point if that is better.
+    """
+    instance, control = task.instance, task.control
+    costs = Costs.of(instance)
+    least = instant_bound(instance, costs)
+    control.report("bound: cheapest ways", lower_bound=least)
+    best: tuple[float, DeploymentSolution] | None = None
+
+    def offer(stored: np.ndarray, loaded: np.ndarray, event: str) -> None:
+        nonlocal best
+        solution = complete(instance, costs, stored, loaded)
+        checked = None if solution is None else task.check(solution)
+        if checked is None or not checked.feasible or checked.objective is None:
+            return
+        if best is None or checked.objective < best[0]:
+            best = checked.objective, solution
+            control.report(event, objective=checked.objective)
+
+    offer(*heuristics.cloud_only(instance, costs, control, task.seed), "cloud only")
+    offer(*select(instance, costs, control.part(START_SHARE), task.seed), "feature-aware selection")
+    if control.stop is not None or best is None:
+        return Found(best and best[1], least, Proof.DUAL, control.stop)
+
+    built = DeploymentProgram(instance)
+    control.report(f"program: {built.program.cost.size} columns, {built.program.row_upper.size} rows")
+    outcome = Highs(built.program).solve(
+        task.gap,
+        control,
+        task.seed,
+        start=built.point(best[1]),
+        on_point=lambda x: offer(*built.placement(x), "branch and bound: better point"),
+        report_bounds=True,
+    )
+    if outcome.x is not None:
+        offer(*built.placement(outcome.x), "branch and bound: better point")
+    proof = Proof.DUAL
+    if outcome.bound is not None and outcome.bound > least:
+        least, proof = outcome.bound, Proof.SOLVER
+        control.report("branch and bound", lower_bound=least)
+    limit = None if outcome.answer is Answer.OPTIMAL else (outcome.limit or control.stop)
+    return Found(best[1], least, proof, limit)
+
+
+METHODS: dict[str, Callable[[Task], Found]] = {
+    "exact": exact,
+    "feature-aware": heuristic(select),
+    "popularity": heuristic(heuristics.popularity),
+    "static": heuristic(heuristics.static),
+    "random": heuristic(heuristics.random),
+    "lru": heuristic(heuristics.lru),
+    "genetic": heuristic(heuristics.genetic),
+    "cloud-only": heuristic(heuristics.cloud_only),
+}

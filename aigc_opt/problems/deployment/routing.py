@@ -1,0 +1,128 @@
+"""The best routing for a given placement, and what to keep on disk for given loads: exact, small, used by all methods.
+
+With a placement fixed the slots separate. Where no server is short of GPU-seconds or joules every request takes its
+cheapest way, which is closed form; where one is, the slot is a small linear program.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aigc_opt.instance.deployment import DeploymentInstance
+from aigc_opt.problems.deployment.costs import Costs
+from aigc_opt.program import ProgramBuilder
+from aigc_opt.solvers import Answer, Highs
+
+
+def switches(state: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """1 where a model comes in, shape (T, E, M), for a state of that shape and the state [E, M] before it."""
+    return np.maximum(0, np.diff(state, axis=0, prepend=before[None]))
+
+
+def energy_left(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray) -> np.ndarray:
+    """Joules left for generation after the loads, shape (T, E); inf = no limit, negative = the loads are too many."""
+    spent = switches(loaded, instance.initial_loaded) @ costs.load_j
+    return costs.energy_j[None, :] - spent
+
+
+def best_routing(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray) -> np.ndarray | None:
+    """Cheapest routing when `loaded` models serve.
+
+    Parameters
+    ----------
+    loaded : ndarray, shape (T, E, M)
+        0 or 1.
+
+    Returns
+    -------
+    ndarray, shape (T, E, M, E + 1), or None
+        None where the loads alone take more energy than a server has.
+    """
+    left_j = energy_left(instance, costs, loaded)
+    if (left_j < -1e-9 * np.maximum(1, abs(costs.energy_j))).any():
+        return None
+    slots, servers, models = instance.shape
+    routing = np.zeros((slots, servers, models, servers + 1))
+    seconds, joules = cheapest_ways(instance, costs, loaded, routing)
+    short = (seconds > costs.gpu_s) | (joules > np.maximum(left_j, 0.0))
+    for t in np.flatnonzero(short.any(axis=1)):
+        routing[t] = _route_slot(instance, costs, t, loaded[t], np.maximum(left_j[t], 0.0))
+    return routing
+
+
+def cheapest_ways(
+    instance: DeploymentInstance, costs: Costs, loaded: np.ndarray, routing: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Send every request its cheapest way, whatever the limits; fills `routing`, returns seconds and joules (T, E)."""
+    slots, servers, models = instance.shape
+    seconds, joules = np.empty((slots, servers)), np.empty((slots, servers))
+    at = np.ix_(range(servers), range(models))
+    for t in range(slots):  # slot by slot, because [E, M, E + 1] of all slots at once may not fit into memory
+        way = np.where(loaded[t].T[None, :, :] > 0.5, costs.serve[:, :, :servers], np.inf)
+        way = np.concatenate([way, costs.serve[:, :, servers:]], axis=2)
+        chosen = way.argmin(axis=2)
+        chosen[instance.arrivals[t] == 0] = servers
+        routing[t] = 0.0
+        routing[t][(*at, chosen)] = 1.0
+        served = np.einsum("im,imj->jm", instance.arrivals[t], routing[t][:, :, :servers])
+        seconds[t], joules[t] = served @ costs.work_s, served @ costs.work_j
+    return seconds, joules
+
+
+def _route_slot(
+    instance: DeploymentInstance, costs: Costs, t: int, loaded: np.ndarray, left_j: np.ndarray
+) -> np.ndarray:
+    """Cheapest routing [E, M, E + 1] of one slot under its limits of GPU-seconds and joules, by a linear program."""
+    _, servers, models = instance.shape
+    arrivals = instance.arrivals[t]
+    saving = costs.serve[:, :, servers:] - costs.serve[:, :, :servers]
+    useful = (arrivals[:, :, None] > 0) & (loaded.T[None, :, :] > 0.5) & (saving > 0)
+    origin, model, server = np.nonzero(useful)
+    amount = arrivals[origin, model]
+    build = ProgramBuilder()
+    # The cloud takes what is left, so maximising what is saved against it is the same program with fewer columns.
+    route = build.variable("route", -amount * saving[origin, model, server], list)
+    demand = origin * models + model
+    build.constraint("served", [(demand, route, 1.0)], np.ones(servers * models), list)
+    build.constraint("gpu_time", [(server, route, amount * costs.work_s[model])], costs.gpu_s, list)
+    build.constraint("energy", [(server, route, amount * costs.work_j[model])], left_j, list)
+    outcome = Highs(build.build()).solve()
+    assert outcome.answer is Answer.OPTIMAL and outcome.x is not None  # all to the cloud is always feasible
+    routing = np.zeros((servers, models, servers + 1))
+    routing[origin, model, server] = np.clip(outcome.x, 0.0, 1.0)
+    total = routing.sum(axis=2, keepdims=True)
+    routing /= np.maximum(1.0, total)
+    routing[:, :, servers] = np.maximum(0.0, 1.0 - routing.sum(axis=2))
+    return routing
+
+
+def keep_on_disk(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray) -> np.ndarray:
+    """Choose what is on disk so that `loaded` is possible: keep a model between two uses where that is cheaper.
+
+    The gaps with most saved per gigabyte and slot come first, as long as the disk has room.
+
+    Returns
+    -------
+    ndarray, shape (T, E, M)
+        Stored, 0 or 1, at least `loaded`.
+    """
+    slots, servers, models = instance.shape
+    stored = (loaded > 0.5).astype(np.int8)
+    for j in range(servers):
+        free = costs.storage_gb[j] - stored[:, j] @ costs.size_gb
+        gaps = []
+        for m in range(models):
+            used = np.flatnonzero(stored[:, j, m])
+            before = -1 if instance.initial_stored[j, m] else None
+            for t in used:
+                if before is not None and t - before > 1:
+                    length = t - before - 1
+                    saved = costs.fetch[j, m] - length * costs.hold_stored[j, m]
+                    if saved > 0:
+                        gaps.append((saved / (length * costs.size_gb[m]), m, before + 1, t))
+                before = t
+        for _, m, start, stop in sorted(gaps, reverse=True):
+            if (free[start:stop] >= costs.size_gb[m] - 1e-12).all():
+                stored[start:stop, j, m] = 1
+                free[start:stop] -= costs.size_gb[m]
+    return stored

@@ -1,0 +1,113 @@
+"""What a problem has to bring so that everything else works on it: one class, the same for all three."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aigc_opt.control import Control
+from aigc_opt.instance.base import Instance
+from aigc_opt.result import Check, Limit, Proof, Solution
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is asked to do.
+
+    Attributes
+    ----------
+    instance : Instance
+    control : Control
+        Clock, stop signals, progress.
+    gap : float
+        Relative gap at which the method may end.
+    seed : int
+    solver : str
+        Name of the solver, where the method uses one.
+    bound : bool
+        Whether a method that makes only points also computes a lower bound.
+    check : callable
+        The problem's independent checker, for points found on the way.
+    """
+
+    instance: Any
+    control: Control
+    gap: float
+    seed: int
+    solver: str
+    bound: bool
+    check: Callable[[Any], Check]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a method has when it ends: a point, a bound, both or neither, or a proof that there is no point.
+
+    Attributes
+    ----------
+    solution : Solution or None
+    lower_bound : float or None
+        Valid for every feasible point, for the reason `proof` gives.
+    limit : Limit or None
+        What stopped the method; None = it ended by itself.
+    infeasible : tuple of str
+        Where the problem is proved infeasible: why, a line each.
+    """
+
+    solution: Solution | None = None
+    lower_bound: float | None = None
+    proof: Proof = Proof.NONE
+    limit: Limit | None = None
+    infeasible: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One of the problems, as the rest of the package sees it.
+
+    Attributes
+    ----------
+    name : str
+    read_solution : callable
+        (parsed JSON, instance, origin) -> solution.
+    check : callable
+        (instance, solution) -> Check; shares no arithmetic with the formulations.
+    methods : mapping
+        Name -> callable(Task) -> Found.
+    default_method : str
+    bound : callable
+        Task -> Found with a lower bound only.
+    build_model, build_program : callable
+        Instance -> the formulation in Pyomo, and as a `LinearProgram`.
+    solvers : tuple of str
+        Names that `solver` may have, the default first.
+    """
+
+    name: str
+    read_solution: Callable[[dict[str, Any], Any, str], Solution]
+    check: Callable[[Any, Any], Check]
+    methods: Mapping[str, Callable[[Task], Found]]
+    default_method: str
+    bound: Callable[[Task], Found]
+    build_model: Callable[[Any], Any]
+    build_program: Callable[[Any], Any]
+    summary: Callable[[Any, Any], str]
+    solvers: tuple[str, ...] = field(default=("highs",))
+
+
+def problem_of(instance: Instance) -> Problem:
+    """Return the problem that an instance belongs to.
+
+    Raises
+    ------
+    InputError
+        If this version cannot solve that problem.
+    """
+    from aigc_opt.errors import InputError
+
+    if instance.problem == "deployment":
+        from aigc_opt.problems.deployment import DEPLOYMENT
+
+        return DEPLOYMENT
+    raise InputError(instance.name, [f"this version reads {instance.problem} instances, but does not solve them yet"])

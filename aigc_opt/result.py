@@ -1,0 +1,313 @@
+"""What a solve returns: an interval, the point that attains its upper end, and why both ends hold."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+import pandas as pd
+
+from aigc_opt.errors import Fault, InputError
+from aigc_opt.instance.base import Instance
+
+RESULT_FORMAT = "aigc-opt/result"
+RESULT_VERSION = 1
+
+
+class Status(StrEnum):
+    """How a solve ended.
+
+    `OPTIMAL`: a checked point whose gap is at most the tolerance. `FEASIBLE`: a checked point otherwise (the bound may
+    be missing). `BOUND_ONLY`: a bound and no point. `INFEASIBLE`: proved. `UNKNOWN`: neither point nor bound.
+    """
+
+    OPTIMAL = "optimal"
+    FEASIBLE = "feasible"
+    BOUND_ONLY = "bound_only"
+    INFEASIBLE = "infeasible"
+    UNKNOWN = "unknown"
+
+
+class Proof(StrEnum):
+    """Why a lower bound holds: nothing, a solver's word, weak duality evaluated here, every discrete choice covered."""
+
+    NONE = "none"
+    SOLVER = "solver"
+    DUAL = "dual"
+    ENUMERATION = "enumeration"
+
+
+class Limit(StrEnum):
+    """What stopped a method that did not end by itself."""
+
+    TIME = "time"
+    ITERATIONS = "iterations"
+    INTERRUPT = "interrupt"
+
+
+class Solution(Protocol):
+    """A point of a problem: arrays or tasks, without a value and without a claim."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the solution's JSON object."""
+
+    def to_frame(self, instance: Any) -> pd.DataFrame:
+        """Return the decisions as a table."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A constraint that a point breaks: which, where, and by how much before tolerance."""
+
+    constraint: str
+    where: str
+    amount: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {"constraint": self.constraint, "where": self.where, "amount": self.amount}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the independent checker says of a point.
+
+    Attributes
+    ----------
+    objective : float or None
+        Recomputed from instance and solution alone; None where the point has no value.
+    terms : dict of float
+        Weighted terms that sum to the objective.
+    violations : tuple of Violation
+        Empty = feasible.
+    """
+
+    objective: float | None
+    terms: dict[str, float] | None
+    violations: tuple[Violation, ...]
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every constraint is kept."""
+        return not self.violations
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of ``aigc-opt check --json``."""
+        return {
+            "feasible": self.feasible,
+            "objective": self.objective,
+            "terms": self.terms,
+            "violations": [violation.to_dict() for violation in self.violations],
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the violations as a table."""
+        return pd.DataFrame([v.to_dict() for v in self.violations], columns=["constraint", "where", "amount"])
+
+
+@dataclass(frozen=True)
+class TraceRow:
+    """One moment of a solve: what was known after `elapsed_s` seconds and what had happened."""
+
+    elapsed_s: float
+    objective: float | None
+    lower_bound: float | None
+    event: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {
+            "elapsed_s": self.elapsed_s,
+            "objective": self.objective,
+            "lower_bound": self.lower_bound,
+            "event": self.event,
+        }
+
+
+def gap_of(objective: float | None, lower_bound: float | None) -> float | None:
+    """Return the relative gap ``max(0, objective - lower_bound) / |objective|``.
+
+    0 where the numerator is 0; None where a side is missing, or the objective is 0 and the numerator is not.
+    """
+    if objective is None or lower_bound is None:
+        return None
+    numerator = max(0.0, objective - lower_bound)
+    if numerator == 0.0:
+        return 0.0
+    return numerator / abs(objective) if objective != 0 else None
+
+
+@dataclass(frozen=True)
+class Result:
+    """An interval that holds the optimum, as far as it was found, and where it came from.
+
+    Attributes
+    ----------
+    objective : float or None
+        Value of `solution`, recomputed by the independent checker.
+    lower_bound : float or None
+        A number that no feasible point is below; `proof` says why.
+    terms : dict of float or None
+        Weighted terms that sum to the objective.
+    trace : tuple of TraceRow
+        Both ends of the interval over time.
+    """
+
+    instance: dict[str, str]
+    method: str
+    status: Status
+    limit: Limit | None
+    objective: float | None
+    lower_bound: float | None
+    gap_tolerance: float
+    proof: Proof
+    terms: dict[str, float] | None
+    trace: tuple[TraceRow, ...]
+    runtime_s: float
+    seed: int
+    versions: dict[str, str]
+    solution: Solution | None
+    checked: bool = field(default=False)
+
+    @property
+    def gap(self) -> float | None:
+        """Relative gap of the interval, see `gap_of`."""
+        return gap_of(self.objective, self.lower_bound)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the result file."""
+        return {
+            "format": RESULT_FORMAT,
+            "version": RESULT_VERSION,
+            "instance": self.instance,
+            "method": self.method,
+            "status": str(self.status),
+            "limit": None if self.limit is None else str(self.limit),
+            "objective": self.objective,
+            "lower_bound": self.lower_bound,
+            "gap": self.gap,
+            "gap_tolerance": self.gap_tolerance,
+            "certificate": {"point": "checked" if self.checked else "none", "bound": str(self.proof)},
+            "terms": self.terms,
+            "trace": [row.to_dict() for row in self.trace],
+            "runtime_s": self.runtime_s,
+            "seed": self.seed,
+            "versions": self.versions,
+            "solution": None if self.solution is None else self.solution.to_dict(),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the trace as a table: one row a moment, with the gap."""
+        rows = [{**row.to_dict(), "gap": gap_of(row.objective, row.lower_bound)} for row in self.trace]
+        return pd.DataFrame(rows, columns=["elapsed_s", "objective", "lower_bound", "gap", "event"])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result file; an old one stays until the new one is whole."""
+        from aigc_opt.instance.files import dump_json, write_text
+
+        write_text(path, dump_json(self.to_dict()))
+
+    def __repr__(self) -> str:
+        ends = [f"{end:.6g}" if end is not None else "?" for end in (self.lower_bound, self.objective)]
+        gap = "" if self.gap is None else f", gap {self.gap:.2e}"
+        return f"<Result {self.instance['name']}: {self.status} [{', '.join(ends)}]{gap}, {self.method}>"
+
+
+# --------------------------------------------------------------------------------------------- reading a result file
+
+
+def is_result(data: dict[str, Any]) -> bool:
+    """Whether a parsed file is a result rather than a bare solution."""
+    return data.get("format") == RESULT_FORMAT
+
+
+def result_faults(data: dict[str, Any], instance: Instance) -> Iterable[Fault]:
+    """Faults of the parts of a result file that a check, or a reader, needs."""
+    if data.get("version") != RESULT_VERSION:
+        yield Fault("version", f"must be {RESULT_VERSION}, got {data.get('version')!r}")
+    head = data.get("instance")
+    if not isinstance(head, dict) or not isinstance(head.get("sha256"), str):
+        yield Fault("instance.sha256", "is required, but missing")
+    elif head["sha256"] != instance.sha256:
+        name = head.get("name")
+        yield Fault(
+            "instance.sha256",
+            f"this is the result of another instance ({name!r}, {head['sha256'][:12]}...), "
+            f"not of {instance.name!r} ({instance.sha256[:12]}...)",
+        )
+    for key in ("objective", "lower_bound"):
+        value = data.get(key)
+        if not (value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))):
+            yield Fault(key, f"must be a finite number or null, got {value!r}")
+    terms = data.get("terms")
+    if terms is not None and not (
+        isinstance(terms, dict)
+        and all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in terms.values())
+    ):
+        yield Fault("terms", "must be an object of finite numbers or null")
+    if data.get("solution") is None:
+        yield Fault("solution", "this result has no solution")
+
+
+def result_from_dict(data: dict[str, Any], instance: Instance, solution: Solution, origin: str) -> Result:
+    """Build the `Result` of a parsed file whose `solution` was read already.
+
+    Raises
+    ------
+    InputError
+        If a part is missing or not what it must be.
+    """
+    try:
+        return Result(
+            instance=dict(data["instance"]),
+            method=str(data["method"]),
+            status=Status(data["status"]),
+            limit=None if data["limit"] is None else Limit(data["limit"]),
+            objective=data["objective"],
+            lower_bound=data["lower_bound"],
+            gap_tolerance=float(data["gap_tolerance"]),
+            proof=Proof(data["certificate"]["bound"]),
+            terms=data["terms"],
+            trace=tuple(TraceRow(**row) for row in data["trace"]),
+            runtime_s=float(data["runtime_s"]),
+            seed=int(data["seed"]),
+            versions=dict(data["versions"]),
+            solution=solution,
+            checked=data["certificate"]["point"] == "checked",
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(origin, [f"is not a whole result: {type(error).__name__} at {error}"]) from None
+
+
+def record_violations(data: dict[str, Any], check: Check) -> list[Violation]:
+    """Where a result's own numbers contradict what the checker recomputed (tolerance 1e-6 relative)."""
+    found = []
+
+    def differs(recorded: float | None, computed: float | None, scale: float) -> float:
+        if recorded is None or computed is None:
+            return 0.0 if recorded is computed else math.inf
+        return 0.0 if abs(recorded - computed) <= 1e-6 * scale else abs(recorded - computed)
+
+    def note(where: str, amount: float) -> None:
+        # JSON has no infinity: a side that is missing counts as 1.
+        found.append(Violation("record", where, amount if math.isfinite(amount) else 1.0))
+
+    objective = check.objective
+    scale = max(abs(objective), 1e-9) if objective is not None else 1.0
+    if amount := differs(data.get("objective"), objective, scale):
+        note("objective", amount)
+    recorded = data.get("terms") or {}
+    computed = check.terms or {}
+    for key in sorted(set(recorded) | set(computed)):
+        term = computed.get(key)
+        # A term may be tiny beside the objective; what counts is what it moves.
+        if amount := differs(recorded.get(key), term, max(scale, abs(term or 0.0))):
+            note(f"terms.{key}", amount)
+    bound = data.get("lower_bound")
+    if bound is not None and objective is not None and bound > objective + 1e-6 * scale:
+        note("lower_bound", bound - objective)
+    return found
