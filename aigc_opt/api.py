@@ -72,6 +72,7 @@ def solve(
         If an argument or the file is not what it must be.
     SolverError
         If the method's point is refused by the checker, or its bound contradicts it.
+
     """
     instance = _loaded(instance)
     problem = problem_of(instance)
@@ -113,6 +114,7 @@ def bound(
     ------
     InputError
         If an argument or the file is not what it must be.
+
     """
     instance = _loaded(instance)
     problem = problem_of(instance)
@@ -125,9 +127,7 @@ def bound(
     return _result(problem, task, "bound", found)
 
 
-def check(
-    instance: Instance | str | os.PathLike[str], solution: Solution | Result | str | os.PathLike[str]
-) -> Check:
+def check(instance: Instance | str | os.PathLike[str], solution: Solution | Result | str | os.PathLike[str]) -> Check:
     """Check a point, from wherever it came, against an instance.
 
     Parameters
@@ -140,6 +140,7 @@ def check(
     ------
     InputError
         If a file is malformed, or a result is of another instance or has no solution.
+
     """
     instance = _loaded(instance)
     problem = problem_of(instance)
@@ -165,6 +166,7 @@ def load_result(path: str | os.PathLike[str], instance: Instance | str | os.Path
     ------
     InputError
         If it is malformed or of another instance.
+
     """
     instance = _loaded(instance)
     point, data = _read_solution(path, instance, problem_of(instance))
@@ -180,6 +182,7 @@ def load_solution(path: str | os.PathLike[str], instance: Instance | str | os.Pa
     ------
     InputError
         If it is malformed or of another instance.
+
     """
     instance = _loaded(instance)
     return _read_solution(path, instance, problem_of(instance))[0]
@@ -194,6 +197,7 @@ def export(instance: Instance | str | os.PathLike[str], path: str | os.PathLike[
     ------
     InputError
         If the ending is another one, or the file cannot be written.
+
     """
     instance = _loaded(instance)
     problem = problem_of(instance)

@@ -24,6 +24,7 @@ class Control:
         Wall seconds from now; None = no limit.
     progress : callable, optional
         Called with a `TraceRow` whenever the interval moves, and now and then in between.
+
     """
 
     def __init__(self, time_limit: float | None = None, progress: Progress | None = None):
@@ -122,6 +123,7 @@ class ProgressLine:
         Where to write; standard error by default.
     every_s : float, optional
         Least seconds between two lines; 0.1 on a terminal, 1 otherwise.
+
     """
 
     def __init__(self, stream: TextIO | None = None, every_s: float | None = None):

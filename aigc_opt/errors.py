@@ -29,6 +29,7 @@ class InputError(AigcOptError, ValueError):
         The file, or the name of the argument, that the faults are in.
     faults : iterable of Fault or str
         Everything that is wrong, not only the first thing.
+
     """
 
     def __init__(self, origin: str, faults: Iterable[Fault | str]):

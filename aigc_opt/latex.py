@@ -14,6 +14,7 @@ _HEAD = r"""\documentclass{article}
 \begin{document}
 """
 
+
 def latex_of(model: pyo.ConcreteModel) -> str:
     """Return a LaTeX document of a model: objective, each family of constraints with its name, bounds of variables."""
     shown = ComponentMap()

@@ -53,6 +53,7 @@ class LinearProgram:
     row_lower, row_upper : ndarray, shape (m,)
     columns, rows : tuple of Block
         Families in the order of their indices.
+
     """
 
     cost: np.ndarray
@@ -74,6 +75,7 @@ class LinearProgram:
         SolverError
             If a cost, coefficient or bound is NaN, a cost or coefficient infinite, or a bound infinite on the
             wrong side.
+
         """
         if not (np.isfinite(self.cost).all() and np.isfinite(self.matrix.data).all() and np.isfinite(self.offset)):
             raise SolverError("the program has a cost or coefficient that is not a finite number")
@@ -125,6 +127,7 @@ class LinearProgram:
         float
             The bound; -inf where a variable without a finite bound has a reduced cost that is, or by rounding may
             be, of the wrong sign.
+
         """
         y = np.where(np.isfinite(row_duals), row_duals, 0.0)
         y = np.where((y > 0) & np.isinf(self.row_lower), 0.0, y)
@@ -161,7 +164,12 @@ class ProgramBuilder:
     _height: int = 0
 
     def variable(
-        self, name: str, cost: np.ndarray, labels: Labels, upper: np.ndarray | float = 1.0, integer: bool = False
+        self,
+        name: str,
+        cost: np.ndarray,
+        labels: Labels,
+        upper: np.ndarray | float = 1.0,
+        integer: bool = False,
     ) -> np.ndarray:
         """Add a family of variables between 0 and `upper`.
 
@@ -174,6 +182,7 @@ class ProgramBuilder:
         -------
         ndarray of int32
             Column of each, in the shape of `cost`.
+
         """
         size = cost.size
         self._columns.append(Block(name, self._width, size, labels))
@@ -200,13 +209,18 @@ class ProgramBuilder:
         terms : sequence of (row, column, coefficient)
             Arrays that broadcast together; `row` counts from 0 within the family, zero coefficients are left out.
         upper, lower : ndarray, shape (rows,)
+
         """
         size = upper.size
         for row, column, coefficient in terms:
             row, column, coefficient = np.broadcast_arrays(row, column, coefficient)
             keep = coefficient.ravel() != 0
             self._entries.append(
-                (row.ravel()[keep] + self._height, column.ravel()[keep], coefficient.ravel()[keep].astype(float))
+                (
+                    row.ravel()[keep] + self._height,
+                    column.ravel()[keep],
+                    coefficient.ravel()[keep].astype(float),
+                )
             )
         self._rows.append(Block(name, self._height, size, labels))
         self._row_lower.append(np.broadcast_to(lower, upper.shape).ravel())

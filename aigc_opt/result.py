@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aigc_opt.errors import Fault, InputError
 from aigc_opt.instance.base import Instance
+
+if TYPE_CHECKING:
+    import pandas as pd  # imported where a table is made: it takes as long as solving a small instance
 
 RESULT_FORMAT = "aigc-opt/result"
 RESULT_VERSION = 1
@@ -84,6 +85,7 @@ class Check:
         Weighted terms that sum to the objective.
     violations : tuple of Violation
         Empty = feasible.
+
     """
 
     objective: float | None
@@ -106,6 +108,8 @@ class Check:
 
     def to_frame(self) -> pd.DataFrame:
         """Return the violations as a table."""
+        import pandas as pd
+
         return pd.DataFrame([v.to_dict() for v in self.violations], columns=["constraint", "where", "amount"])
 
 
@@ -155,6 +159,7 @@ class Result:
         Weighted terms that sum to the objective.
     trace : tuple of TraceRow
         Both ends of the interval over time.
+
     """
 
     instance: dict[str, str]
@@ -202,6 +207,8 @@ class Result:
 
     def to_frame(self) -> pd.DataFrame:
         """Return the trace as a table: one row a moment, with the gap."""
+        import pandas as pd
+
         rows = [{**row.to_dict(), "gap": gap_of(row.objective, row.lower_bound)} for row in self.trace]
         return pd.DataFrame(rows, columns=["elapsed_s", "objective", "lower_bound", "gap", "event"])
 
@@ -241,7 +248,9 @@ def result_faults(data: dict[str, Any], instance: Instance) -> Iterable[Fault]:
         )
     for key in ("objective", "lower_bound"):
         value = data.get(key)
-        if not (value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))):
+        if not (
+            value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
+        ):
             yield Fault(key, f"must be a finite number or null, got {value!r}")
     terms = data.get("terms")
     if terms is not None and not (
@@ -260,6 +269,7 @@ def result_from_dict(data: dict[str, Any], instance: Instance, solution: Solutio
     ------
     InputError
         If a part is missing or not what it must be.
+
     """
     try:
         return Result(

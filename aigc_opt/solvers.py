@@ -59,6 +59,7 @@ class Outcome:
         The solver's own lower bound.
     row_duals : ndarray or None
         Multipliers of an LP's rows, >= 0 on the lower side, for `LinearProgram.dual_bound`.
+
     """
 
     answer: Answer
@@ -88,6 +89,7 @@ class Highs:
     ------
     SolverError
         If HiGHS refuses the program.
+
     """
 
     def __init__(self, program: LinearProgram):
@@ -144,6 +146,7 @@ class Highs:
         ------
         SolverError
             If HiGHS fails, or its point or its numbers are not what it says they are.
+
         """
         if not self.program.cost.size:
             return _solve_empty(self.program)
@@ -260,6 +263,7 @@ class Highs:
         ------
         SolverError
             If HiGHS cannot find one.
+
         """
         self._set_options(0.0, None, 0)
         self._check(self._highs.setOptionValue("iis_strategy", 4 + 2), "choose a strategy")
@@ -310,7 +314,11 @@ class _Watch:
         if kind == kinds.kCallbackMipImprovingSolution:
             self._x = np.array(data_out.mip_solution)
             self.points.append(self._x)
-        mixed = kind in (kinds.kCallbackMipImprovingSolution, kinds.kCallbackMipLogging, kinds.kCallbackMipInterrupt)
+        mixed = kind in (
+            kinds.kCallbackMipImprovingSolution,
+            kinds.kCallbackMipLogging,
+            kinds.kCallbackMipInterrupt,
+        )
         if mixed and math.isfinite(data_out.mip_dual_bound):
             self._bound = data_out.mip_dual_bound
         now = time.perf_counter()
@@ -339,7 +347,11 @@ def _pass(highs: highspy.Highs, program: LinearProgram, names: bool = False) -> 
         lp.row_lower_, lp.row_upper_ = program.row_lower, program.row_upper
         lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
         lp.a_matrix_.num_col_, lp.a_matrix_.num_row_ = lp.num_col_, lp.num_row_
-        lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = matrix.indptr, matrix.indices, matrix.data
+        lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = (
+            matrix.indptr,
+            matrix.indices,
+            matrix.data,
+        )
         kinds = highspy.HighsVarType
         if program.integer.any():
             lp.integrality_ = [kinds.kInteger if whole else kinds.kContinuous for whole in program.integer]
@@ -376,9 +388,7 @@ def _solve_empty(program: LinearProgram) -> Outcome:
     """Answer for a program without variables, which HiGHS does not."""
     if (program.row_lower > FEASIBILITY).any() or (program.row_upper < -FEASIBILITY).any():
         return Outcome(Answer.INFEASIBLE)
-    return Outcome(
-        Answer.OPTIMAL, None, program.offset, program.offset, np.zeros(0), np.zeros(program.row_upper.size)
-    )
+    return Outcome(Answer.OPTIMAL, None, program.offset, program.offset, np.zeros(0), np.zeros(program.row_upper.size))
 
 
 def _sides(low: float, high: float) -> str:
@@ -407,6 +417,7 @@ def write_program(program: LinearProgram, path: str | os.PathLike[str]) -> None:
     ------
     InputError
         If the ending is another one, or the file cannot be written.
+
     """
     target = Path(path)
     if target.suffix not in (".lp", ".mps"):

@@ -293,9 +293,7 @@ def count_arrivals(requests, server_of_user, district, kinds, slots, slot_s, see
     ):
         progress = seconds / (slots * slot_s)
         server = server_of_user[int(draw_user * server_of_user.size)]
-        shares = [
-            (1 - progress) * KIND_SHARES[kind][0] + progress * KIND_SHARES[kind][1] for kind in chat_kinds
-        ]
+        shares = [(1 - progress) * KIND_SHARES[kind][0] + progress * KIND_SHARES[kind][1] for kind in chat_kinds]
         kind = "code" if code else chat_kinds[pick(shares, draw_kind)]
         model = pick(popularity(len(kinds[kind]), district[server], progress), draw_model)
         arrivals[int(seconds // slot_s), server, first[kind] + model] += 1
@@ -352,9 +350,7 @@ def build_deployment(name, size, sites, users, requests, catalogue):
     users_of_server = np.bincount(server_of_user, minlength=len(chosen))
     classes = hardware(users_of_server)
     kind_of = {model: kind for kind, models in size["models"].items() for model in models}
-    arrivals = count_arrivals(
-        kept, server_of_user, districts(positions), size["models"], slots, slot_s, size["seed"]
-    )
+    arrivals = count_arrivals(kept, server_of_user, districts(positions), size["models"], slots, slot_s, size["seed"])
     assert arrivals.sum() == len(kept)
 
     description = (
@@ -373,9 +369,7 @@ def build_deployment(name, size, sites, users, requests, catalogue):
         "source": SOURCE,
         "slot_s": slot_s,
         "models": [model_profile(catalogue[model]) for model in kind_of],
-        "servers": [
-            server_fields(site_names[site], kit, slot_s) for site, kit in zip(chosen, classes, strict=True)
-        ],
+        "servers": [server_fields(site_names[site], kit, slot_s) for site, kit in zip(chosen, classes, strict=True)],
         "cloud_delay_s": [cloud_delay(catalogue[model], kind) for model, kind in kind_of.items()],
         "peer_delay_s": peer_delays(distances_m(positions, positions)),
         "arrivals": arrivals.tolist(),

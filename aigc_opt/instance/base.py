@@ -46,6 +46,7 @@ class Instance(Record):
         ------
         InputError
             With every fault of the file: fields first, then what refers from one part of it to another.
+
         """
         faults: list[Fault] = []
         instance = None
@@ -156,12 +157,17 @@ def head_of(data: Any, problems: Iterable[str], origin: str) -> str:
     ------
     InputError
         If it is not an instance of this version, with everything wrong about its head.
+
     """
     if not isinstance(data, dict):
         raise InputError(origin, [f"must be one JSON object, got {describe(data)}"])
     faults = []
     problems = list(problems)
-    expected: dict[str, tuple[Any, ...]] = {"format": (FORMAT,), "version": (VERSION,), "problem": tuple(problems)}
+    expected: dict[str, tuple[Any, ...]] = {
+        "format": (FORMAT,),
+        "version": (VERSION,),
+        "problem": tuple(problems),
+    }
     for key, allowed in expected.items():
         if key not in data:
             faults.append(Fault(key, "is required, but missing"))

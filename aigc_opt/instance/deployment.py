@@ -26,6 +26,7 @@ class Server(Record):
         Rate from the cloud (10^9 bit/s) and from disk to GPU (10^9 bytes/s).
     gpu_s, energy_j : float or None
         GPU-seconds of generation and joules per slot; None = no limit.
+
     """
 
     name: Name
@@ -66,6 +67,7 @@ class DeploymentInstance(Instance):
         Requests of each model that arrive at each server in each slot.
     initial : InitialState or None
         State before the first slot; None = nothing stored.
+
     """
 
     problem: Literal["deployment"]

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from aigc_opt.errors import Fault
@@ -158,6 +166,7 @@ class ArrayRule:
         Whether entries may be null (they become NaN).
     integer : bool
         Whether entries must be whole numbers (null becomes -1, the array int64).
+
     """
 
     axes: tuple[str, ...]
@@ -218,7 +227,9 @@ def plain_numbers(array: np.ndarray) -> Any:
         absent = np.isnan(array)
         if not absent.any():
             whole = np.round(array)
-            return (whole.astype(np.int64) if np.array_equal(whole, array) and (abs(array) < 2**53).all() else array).tolist()
+            return (
+                whole.astype(np.int64) if np.array_equal(whole, array) and (abs(array) < 2**53).all() else array
+            ).tolist()
         array = np.where(absent, None, array.astype(object))
     return array.tolist()
 

@@ -50,6 +50,7 @@ def read_json(path: str | os.PathLike[str], limit: int = INSTANCE_BYTES) -> dict
     InputError
         If the file cannot be read, is larger than `limit` bytes, is not UTF-8, is not one JSON object, or has
         a key twice in one object.
+
     """
     origin = str(path)
     text = _read_text(path, limit)
@@ -127,6 +128,7 @@ def load(path: str | os.PathLike[str]) -> Instance:
     ------
     InputError
         With every fault of the file, each with the path of the value.
+
     """
     origin = str(path)
     data = read_json(path)
@@ -143,6 +145,7 @@ def read_npz(path: str | os.PathLike[str], holder: dict[str, Any], field: str, k
     ------
     InputError
         If the name has a folder in it, the file is not there, or its keys are not exactly `keys`.
+
     """
     origin = str(path)
     name = holder["npz"]
@@ -157,7 +160,10 @@ def read_npz(path: str | os.PathLike[str], holder: dict[str, Any], field: str, k
                 raise ValueError("not an archive of arrays")
             found = set(archive.files)
             if found != set(keys):
-                raise InputError(str(place), [f"must have exactly the arrays {', '.join(keys)}, got {', '.join(sorted(found))}"])
+                raise InputError(
+                    str(place),
+                    [f"must have exactly the arrays {', '.join(keys)}, got {', '.join(sorted(found))}"],
+                )
             arrays = {key: archive[key] for key in keys}
     except FileNotFoundError:
         raise InputError(origin, [Fault(f"{field}.npz", f"there is no file {name!r} beside this one")]) from None
@@ -197,6 +203,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     ------
     InputError
         If the file cannot be written there.
+
     """
     target = Path(path)
     try:

@@ -39,6 +39,7 @@ class DeploymentFamily:
         Probability that a server shares with another one.
     limited : bool
         Whether servers have limits of GPU-seconds and joules.
+
     """
 
     storage: tuple[float, float] = (0.4, 0.55)
@@ -96,9 +97,10 @@ def generate_deployment(
     ------
     InputError
         If a size is below 1, the load not positive, the seed negative, or there is no such family.
+
     """
-    faults = [f"{key} must be at least 1, got {value}" for key, value in
-              (("servers", servers), ("models", models), ("slots", slots)) if value < 1]  # fmt: skip
+    sizes = {"servers": servers, "models": models, "slots": slots}
+    faults = [f"{key} must be at least 1, got {value}" for key, value in sizes.items() if value < 1]
     if not (load > 0 and np.isfinite(load)):
         faults.append(f"load must be a number > 0, got {load}")
     if seed < 0:

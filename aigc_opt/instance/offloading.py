@@ -35,6 +35,7 @@ class User(Record):
         None = cannot run the task itself.
     rejection_penalty : float or None
         Cost of not serving the task; None = must be served.
+
     """
 
     name: Name
@@ -88,7 +89,10 @@ class OffloadingInstance(Instance):
     @classmethod
     def _sizes(cls, data: dict[str, Any]) -> Sizes:
         servers = data.get("servers")
-        return {"E": len(servers) if isinstance(servers, list | tuple) else None, "M": length(data.get("models"))}
+        return {
+            "E": len(servers) if isinstance(servers, list | tuple) else None,
+            "M": length(data.get("models")),
+        }
 
     @classmethod
     def _cross_faults(cls, data: dict[str, Any]) -> Iterator[Fault]:

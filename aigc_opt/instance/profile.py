@@ -105,6 +105,7 @@ class ModelProfile(Record):
         Fixed start-up time (s) and energy (J) of a load, beyond the copy.
     nominal_steps : float or None
         Denoising steps of an ordinary request, where steps are not decided.
+
     """
 
     # A field that the problem does not read may be left out (None), but a null in the file is an error:

@@ -70,6 +70,7 @@ class Requests(Record):
         Sizes, 10^6 bit.
     uplink_gain, downlink_gain : ndarray
         Channel power gains, linear.
+
     """
 
     model: array_field("T", "K", "U", minimum=0, null=True, integer=True)  # type: ignore[valid-type]
@@ -139,6 +140,7 @@ class Process(Record):
         Probabilities of the next frame's state, a row for each state.
     input_mbit, output_mbit, distance_m : ndarray, shape (2,)
         Ranges of uniform draws.
+
     """
 
     frames: Annotated[Integer, Field(ge=1)]

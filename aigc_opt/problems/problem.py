@@ -29,6 +29,7 @@ class Task:
         Whether a method that makes only points also computes a lower bound.
     check : callable
         The problem's independent checker, for points found on the way.
+
     """
 
     instance: Any
@@ -53,6 +54,7 @@ class Found:
         What stopped the method; None = it ended by itself.
     infeasible : tuple of str
         Where the problem is proved infeasible: why, a line each.
+
     """
 
     solution: Solution | None = None
@@ -82,6 +84,7 @@ class Problem:
         Instance -> the formulation in Pyomo, and as a `LinearProgram`.
     solvers : tuple of str
         Names that `solver` may have, the default first.
+
     """
 
     name: str
@@ -103,6 +106,7 @@ def problem_of(instance: Instance) -> Problem:
     ------
     InputError
         If this version cannot solve that problem.
+
     """
     from aigc_opt.errors import InputError
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.check import check
@@ -21,6 +19,8 @@ def build_model(instance: DeploymentInstance):
 
 def summary(instance: DeploymentInstance, solution: DeploymentSolution) -> str:
     """Return a table of what each server does, summed over the slots, and of who serves the requests."""
+    import pandas as pd
+
     frame = solution.to_frame(instance).reset_index()
     slots = instance.shape[0]
     names = [server.name for server in instance.servers]

@@ -21,6 +21,7 @@ class DeploymentProgram:
     Attributes
     ----------
     program : LinearProgram
+
     """
 
     def __init__(self, instance: DeploymentInstance):
@@ -60,9 +61,7 @@ class DeploymentProgram:
 
         def routes() -> list[tuple]:
             demand = demands()
-            return [
-                (*demand[d], server_names[j]) for d, j in zip(k_demand.tolist(), k_server.tolist(), strict=True)
-            ]
+            return [(*demand[d], server_names[j]) for d, j in zip(k_demand.tolist(), k_server.tolist(), strict=True)]
 
         route = build.variable("route", k_amount * costs.serve[k_origin, k_model, k_server], routes)
         to_cloud = build.variable("to_cloud", amount * costs.serve[d_origin, d_model, servers], demands)
@@ -77,9 +76,7 @@ class DeploymentProgram:
 
         def capacity(name: str, variable: np.ndarray, size: np.ndarray, limit: np.ndarray) -> None:
             upper = np.broadcast_to(limit, (slots, servers)).ravel()
-            build.constraint(
-                name, [(per_server[:, :, None], variable, size)], upper, at_servers(np.arange(servers))
-            )
+            build.constraint(name, [(per_server[:, :, None], variable, size)], upper, at_servers(np.arange(servers)))
 
         capacity("storage", stored, costs.size_gb, costs.storage_gb)
         capacity("gpu_memory", loaded, costs.memory_gb, costs.gpu_memory_gb)

@@ -30,6 +30,7 @@ def check(instance: DeploymentInstance, solution: DeploymentSolution) -> Check:
     -------
     Check
         `objective` is None where requests are routed to a server that does not share, which has no delay.
+
     """
     violations: list[Violation] = []
     violations += _whole(instance, "stored", solution.stored)
@@ -177,9 +178,7 @@ def _work(instance: DeploymentInstance, t: int, routing: np.ndarray, loads: np.n
     for j, server in enumerate(instance.servers):
         seconds = joules = 0.0
         for m, model in enumerate(instance.models):
-            requests = sum(
-                float(instance.arrivals[t, i, m] * routing[i, m, j]) for i in range(len(instance.servers))
-            )
+            requests = sum(float(instance.arrivals[t, i, m] * routing[i, m, j]) for i in range(len(instance.servers)))
             seconds += requests * (model.latency.base_s + model.nominal_steps * model.latency.per_step_s)
             joules += requests * (model.energy.base_j + model.nominal_steps * model.energy.per_step_j)
             joules += float(loads[j, m]) * model.load_j

@@ -29,6 +29,7 @@ class Costs:
         Sizes of the models.
     storage_gb, gpu_memory_gb, gpu_s, energy_j : ndarray, shape (E,)
         Capacities of the servers; inf = no limit.
+
     """
 
     serve: np.ndarray

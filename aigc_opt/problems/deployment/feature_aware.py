@@ -35,6 +35,7 @@ class Plans:
         What is left.
     served : ndarray, shape (T, E, M, E + 1)
         Requests by origin, model and the server that serves them; last = cloud.
+
     """
 
     def __init__(self, instance: DeploymentInstance, costs: Costs):
@@ -132,6 +133,7 @@ class Plans:
             Saved by the best plan against having nothing there (which costs nothing), >= 0.
         states : ndarray of int8, shape (K, T)
             0 absent, 1 on disk, 2 in memory.
+
         """
         costs, instance = self.costs, self.instance
         j, m = pairs.T
@@ -237,6 +239,7 @@ def fill(plans: Plans, exponent: float, favour: np.ndarray | float = 1.0, stop=N
         Factor of what a pair is believed to save in each slot when it is planned.
     stop : callable, optional
         Polled between additions; a true answer ends the filling.
+
     """
     instance, costs = plans.instance, plans.costs
     slots, servers, models = instance.shape
@@ -278,6 +281,7 @@ def select(instance: DeploymentInstance, costs: Costs, control: Control, seed: i
     -------
     stored, loaded : ndarray, shape (T, E, M)
         A placement that respects every limit.
+
     """
     _, servers, models = instance.shape
     random = np.random.default_rng(seed)

@@ -99,7 +99,10 @@ def genetic(instance: DeploymentInstance, costs: Costs, control: Control, seed: 
 
     def repaired(loaded: np.ndarray) -> np.ndarray:
         for j in range(servers):
-            for sizes, limit in ((costs.memory_gb, costs.gpu_memory_gb[j]), (costs.size_gb, costs.storage_gb[j])):
+            for sizes, limit in (
+                (costs.memory_gb, costs.gpu_memory_gb[j]),
+                (costs.size_gb, costs.storage_gb[j]),
+            ):
                 for t in np.flatnonzero(loaded[:, j] @ sizes > limit):
                     for m in np.argsort(worth[t, j] * loaded[t, j], kind="stable"):
                         if loaded[t, j] @ sizes <= limit:

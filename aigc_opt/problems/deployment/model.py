@@ -18,6 +18,7 @@ def build_model(instance: DeploymentInstance) -> pyo.ConcreteModel:
     -------
     pyomo.environ.ConcreteModel
         With sets, parameters (mutable, so that the mathematics can be printed), variables and named constraints.
+
     """
     model = pyo.ConcreteModel(name="deployment")
     sets_of(model, instance)
@@ -85,7 +86,11 @@ def parameters_of(model: pyo.ConcreteModel, instance: DeploymentInstance) -> Non
 
     for name in ("storage_gb", "gpu_memory_gb", "cloud_gbps", "io_gb_per_s"):
         parameter(f"server_{name}", of_servers(name), model.servers)
-    parameter("gpu_s", {name: value for name, value in of_servers("gpu_s").items() if value is not None}, model.timed)
+    parameter(
+        "gpu_s",
+        {name: value for name, value in of_servers("gpu_s").items() if value is not None},
+        model.timed,
+    )
     limits = {name: value for name, value in of_servers("energy_j").items() if value is not None}
     parameter("energy_j", limits, model.powered)
 
@@ -219,10 +224,12 @@ def objective_total_cost(model: pyo.ConcreteModel) -> None:
         )
 
     model.cost = pyo.Objective(
-        rule=lambda m: m.weight_delay * delay(m)
-        + m.weight_switching * switching(m)
-        + m.weight_storage * storage(m)
-        + m.weight_gpu_memory * gpu_memory(m)
+        rule=lambda m: (
+            m.weight_delay * delay(m)
+            + m.weight_switching * switching(m)
+            + m.weight_storage * storage(m)
+            + m.weight_gpu_memory * gpu_memory(m)
+        )
     )
 
 

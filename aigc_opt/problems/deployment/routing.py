@@ -37,6 +37,7 @@ def best_routing(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray)
     -------
     ndarray, shape (T, E, M, E + 1), or None
         None where the loads alone take more energy than a server has.
+
     """
     left_j = energy_left(instance, costs, loaded)
     if (left_j < -1e-9 * np.maximum(1, abs(costs.energy_j))).any():
@@ -105,6 +106,7 @@ def keep_on_disk(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray)
     -------
     ndarray, shape (T, E, M)
         Stored, 0 or 1, at least `loaded`.
+
     """
     slots, servers, models = instance.shape
     stored = (loaded > 0.5).astype(np.int8)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 from pydantic import ValidationError
 
 from aigc_opt.errors import InputError
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.instance.fields import Record, array_field, faults_of, plain_numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class _SolutionFile(Record):
@@ -30,6 +32,7 @@ class DeploymentSolution:
         1 where a model is on disk, and in GPU memory.
     routing : ndarray, shape (T, E, M, E + 1)
         Share of the requests that arrive at a server which each server, and last the cloud, serves.
+
     """
 
     stored: np.ndarray
@@ -44,6 +47,7 @@ class DeploymentSolution:
         ------
         InputError
             If arrays are missing, of another shape than the instance's, or hold something else than numbers.
+
         """
         slots, servers, models = instance.shape
         sizes = {"T": slots, "E": servers, "M": models, "O": servers + 1}
@@ -67,6 +71,8 @@ class DeploymentSolution:
         Columns ``local``, ``peers`` and ``cloud`` are requests that arrive there and are served by the server itself,
         by others, and by the cloud; ``serves`` is what the server generates for anybody.
         """
+        import pandas as pd
+
         slots, servers, models = instance.shape
         index = pd.MultiIndex.from_product(
             [range(1, slots + 1), [s.name for s in instance.servers], [m.name for m in instance.models]],
