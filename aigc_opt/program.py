@@ -7,6 +7,7 @@ variables or constraints with the name that it has in the Pyomo formulation.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,9 @@ import scipy.sparse as sp
 from aigc_opt.errors import SolverError
 
 INF = float("inf")
+
+MAGNITUDES = 1e9
+"""Ratio of the largest to the smallest cost or coefficient from which on solving is warned of."""
 
 Labels = Callable[[], "list[tuple]"]
 """Makes the index tuples of a block when names are asked for; solving never needs them."""
@@ -93,6 +97,17 @@ class LinearProgram:
             self.cost, self.lower, self.upper, np.zeros_like(self.integer), self.matrix,
             self.row_lower, self.row_upper, self.columns, self.rows, self.offset,
         )  # fmt: skip
+
+    def warn_of_magnitudes(self) -> None:
+        """Warn where costs, or coefficients, differ so much in size that a solver may take small ones for zero."""
+        for what, values in (("costs", abs(self.cost)), ("coefficients", abs(self.matrix.data))):
+            values = values[values > 0]
+            if values.size and values.max() / values.min() > MAGNITUDES:
+                warnings.warn(
+                    f"{what} range in magnitude from {values.min():.0e} to {values.max():.0e}: "
+                    "the bound and the choice among small ones may suffer from rounding in the solver",
+                    stacklevel=2,
+                )
 
     @cached_property
     def column_names(self) -> list[str]:

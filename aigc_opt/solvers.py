@@ -7,6 +7,7 @@ option is set at every call, every return status is read, and every point that c
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import re
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import highspy
 import numpy as np
+import scipy.sparse as sp
 from highspy import HighsModelStatus, HighsStatus
 
 from aigc_opt.control import Control
@@ -70,6 +72,14 @@ class Outcome:
     row_duals: np.ndarray | None = None
 
 
+_WATCHED = (
+    highspy.cb.HighsCallbackType.kCallbackMipImprovingSolution,
+    highspy.cb.HighsCallbackType.kCallbackMipLogging,
+    highspy.cb.HighsCallbackType.kCallbackMipInterrupt,
+    highspy.cb.HighsCallbackType.kCallbackSimplexInterrupt,
+    highspy.cb.HighsCallbackType.kCallbackIpmInterrupt,
+)
+
 _abandoned: list[threading.Thread] = []
 
 
@@ -94,13 +104,15 @@ class Highs:
 
     def __init__(self, program: LinearProgram):
         self.program = program
-        self._highs = highspy.Highs()
-        self._silence()
-        if program.cost.size:
-            _pass(self._highs, program)
+        self._scaled, self._row_scale, self._cost_scale = _scaled(program)
+        self._renew()
 
-    def _silence(self) -> None:
+    def _renew(self) -> None:
+        """Make a solver that holds the program."""
+        self._highs = highspy.Highs()
         self._check(self._highs.setOptionValue("output_flag", False), "set an option")
+        if self.program.cost.size:
+            _pass(self._highs, self._scaled)
 
     @staticmethod
     def _check(status: HighsStatus, what: str) -> None:
@@ -156,8 +168,10 @@ class Highs:
             solution = highspy.HighsSolution()
             solution.col_value = np.asarray(start, float).tolist()
             self._check(highs.setSolution(solution), "take a starting point")
-        watch = _Watch(self.program, control, report_bounds)
+        watch = _Watch(self.program, control, report_bounds, self._cost_scale)
         if control is None:
+            for kind in _WATCHED:  # one of an earlier call would still say stop
+                self._check(highs.stopCallback(kind), "stop a callback")
             status = highs.run()
         else:
             status, finished = self._run_watched(watch, control, on_point)
@@ -189,14 +203,7 @@ class Highs:
         """Run in a thread, so that Ctrl-C and the clock are obeyed even where HiGHS does not look at them."""
         highs = self._highs
         self._check(highs.setCallback(watch, None), "take a callback")
-        kinds = highspy.cb.HighsCallbackType
-        for kind in (
-            kinds.kCallbackMipImprovingSolution,
-            kinds.kCallbackMipLogging,
-            kinds.kCallbackMipInterrupt,
-            kinds.kCallbackSimplexInterrupt,
-            kinds.kCallbackIpmInterrupt,
-        ):
+        for kind in _WATCHED:
             self._check(highs.startCallback(kind), "start a callback")
         status: list[HighsStatus] = []
         thread = threading.Thread(target=lambda: status.append(highs.run()), daemon=True)
@@ -211,9 +218,7 @@ class Highs:
                 if time.perf_counter() - stopped_at > GRACE_S:
                     _abandoned.append(thread)
                     # The thread still uses this object: it gets a new one for what comes next.
-                    self._highs = highspy.Highs()
-                    self._silence()
-                    _pass(self._highs, self.program)
+                    self._renew()
                     return HighsStatus.kWarning, False
         if watch.error is not None:
             raise watch.error
@@ -242,11 +247,11 @@ class Highs:
             x = np.array(solution.col_value)
             objective = _evaluate(program, x)
         if mixed:
-            bound = info.mip_dual_bound
+            bound = info.mip_dual_bound / self._cost_scale
         elif status == HighsModelStatus.kOptimal:
-            bound = info.objective_function_value
+            bound = info.objective_function_value / self._cost_scale
         if solution.dual_valid and not mixed:
-            row_duals = np.array(solution.row_dual)
+            row_duals = np.array(solution.row_dual) * self._row_scale / self._cost_scale
         if status == HighsModelStatus.kOptimal and objective is None:
             raise SolverError("HiGHS says optimal, but its point breaks the program or has no finite value")
         return Outcome(
@@ -287,8 +292,9 @@ class Highs:
 class _Watch:
     """HiGHS's callback: passes points and bounds on, and says stop. Runs in the solver's thread."""
 
-    def __init__(self, program: LinearProgram, control: Control | None, report_bounds: bool):
+    def __init__(self, program: LinearProgram, control: Control | None, report_bounds: bool, cost_scale: float):
         self._program = program
+        self._cost_scale = cost_scale
         self._control = control
         self._report_bounds = report_bounds
         self._last_s = -math.inf
@@ -320,7 +326,7 @@ class _Watch:
             kinds.kCallbackMipInterrupt,
         )
         if mixed and math.isfinite(data_out.mip_dual_bound):
-            self._bound = data_out.mip_dual_bound
+            self._bound = data_out.mip_dual_bound / self._cost_scale
         now = time.perf_counter()
         if now - self._last_s > 0.1 and self._program.integer.any():
             self._last_s = now
@@ -332,6 +338,31 @@ class _Watch:
         """Return what was seen of a run that was left behind."""
         objective = None if self._x is None else _evaluate(self._program, self._x)
         return Outcome(Answer.STOPPED, limit, objective, self._bound, self._x if objective is not None else None)
+
+
+def _scaled(program: LinearProgram) -> tuple[LinearProgram, np.ndarray, float]:
+    """Return the program with rows and costs of extreme size scaled, and the factors: powers of two, so nothing is lost.
+
+    HiGHS refuses coefficients above 1e15, drops those below 1e-9, and has absolute tolerances of 1e-7 on costs.
+    """
+    rows = np.ones(program.row_upper.size)
+    if program.matrix.nnz:
+        largest = abs(program.matrix).max(axis=1).toarray().ravel()
+        extreme = (largest > 0) & ((largest > 1e6) | (largest < 1e-2))
+        rows[extreme] = 2.0 ** -np.round(np.log2(largest[extreme]))
+    dearest = float(abs(program.cost).max(initial=0.0))
+    cost = 2.0 ** (10 - np.round(np.log2(dearest))) if dearest > 1e8 or 0 < dearest < 1e-2 else 1.0
+    if cost == 1.0 and (rows == 1.0).all():
+        return program, rows, 1.0
+    scaled = dataclasses.replace(
+        program,
+        cost=program.cost * cost,
+        offset=program.offset * cost,
+        matrix=sp.csr_array(sp.diags_array(rows) @ program.matrix),
+        row_lower=program.row_lower * rows,
+        row_upper=program.row_upper * rows,
+    )
+    return scaled, rows, float(cost)
 
 
 def _pass(highs: highspy.Highs, program: LinearProgram, names: bool = False) -> None:

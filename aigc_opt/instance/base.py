@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any, Literal, Self
+from itertools import islice
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import rfc8785
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from aigc_opt.errors import Fault, InputError
-from aigc_opt.instance.fields import Name, Record, Sizes, Text, describe, faults_of
+from aigc_opt.instance.fields import FAULTS_PER_FILE, Name, Record, Sizes, Text, describe, fault, faults_of, quote
 
 FORMAT = "aigc-opt/instance"
 VERSION = 1
+
+
+def _not_a_truth(value: Any) -> Any:
+    if isinstance(value, bool):  # for Python true is 1
+        raise fault(f"must be {VERSION}, got {describe(value)}")
+    return value
 
 
 class Instance(Record):
@@ -25,7 +34,7 @@ class Instance(Record):
     """
 
     format: Literal["aigc-opt/instance"]
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_not_a_truth)]
     problem: str
     name: Name
     description: Text = ""
@@ -48,6 +57,8 @@ class Instance(Record):
             With every fault of the file: fields first, then what refers from one part of it to another.
 
         """
+        if not isinstance(data, dict):
+            raise InputError(origin, [f"must be one JSON object, got {describe(data)}"])
         faults: list[Fault] = []
         instance = None
         try:
@@ -55,7 +66,8 @@ class Instance(Record):
         except ValidationError as error:
             faults += faults_of(error)
         known = {fault.path for fault in faults}
-        faults += [fault for fault in cls._cross_faults(data) if fault.path not in known]
+        crossing = (fault for fault in cls._cross_faults(data) if not fault.path or fault.path not in known)
+        faults += islice(crossing, FAULTS_PER_FILE)
         if faults or instance is None:
             raise InputError(origin, faults)
         return instance
@@ -115,28 +127,37 @@ def _floats(value: Any) -> Any:
 
 
 def length(value: Any) -> int | None:
-    """Count a raw list; None where it is not one, or is empty."""
-    return len(value) if isinstance(value, list | tuple) and value else None
+    """Count a raw list or array; None where it is neither, or is empty."""
+    counts = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    return len(value) or None if counts else None
+
+
+def listed(value: Any) -> list[Any] | tuple[Any, ...]:
+    """Return a raw list (or an array as one); an empty one in the place of what is none."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return value.tolist()
+    return value if isinstance(value, list | tuple) else []
 
 
 def names_in(data: dict[str, Any], key: str) -> list[str | None]:
     """Names of the objects of a raw list; None where one has none."""
-    items = data.get(key)
-    if not isinstance(items, list | tuple):
-        return []
-    found = (item.get("name") if isinstance(item, dict) else None for item in items)
-    return [name if isinstance(name, str) else None for name in found]
+    found = (item.get("name") for item in objects(data, key))
+    return [name if isinstance(name, str) and name else None for name in found]
 
 
 def objects(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """Objects of a raw list, an empty one in the place of what is none."""
-    items = data.get(key)
-    return [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list | tuple) else []
+    return [item if isinstance(item, dict) else {} for item in listed(data.get(key))]
 
 
 def number(value: Any) -> float | None:
-    """Return a raw number; None where it is not one."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """Return a raw number; None where it is not one, or no double holds it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if abs(value) < math.inf else None
+    except OverflowError:
+        return None
 
 
 def repeated_names(data: dict[str, Any], key: str) -> Iterator[Fault]:
@@ -146,34 +167,28 @@ def repeated_names(data: dict[str, Any], key: str) -> Iterator[Fault]:
         if name is None:
             continue
         if name in first:
-            yield Fault(f"{key}[{index}].name", f"must be unique, but {name!r} is also {key}[{first[name]}]")
+            yield Fault(f"{key}[{index}].name", f"must be unique, but {quote(name)} is also {key}[{first[name]}]")
         first.setdefault(name, index)
 
 
 def head_of(data: Any, problems: Iterable[str], origin: str) -> str:
-    """Check what kind of file `data` is and return its problem.
+    """Return the problem of the instance that `data` holds.
 
     Raises
     ------
     InputError
-        If it is not an instance of this version, with everything wrong about its head.
+        If it says none that there is, with everything wrong about its head: what else it must hold is not known.
 
     """
     if not isinstance(data, dict):
         raise InputError(origin, [f"must be one JSON object, got {describe(data)}"])
-    faults = []
-    problems = list(problems)
-    expected: dict[str, tuple[Any, ...]] = {
-        "format": (FORMAT,),
-        "version": (VERSION,),
-        "problem": tuple(problems),
-    }
+    expected: dict[str, tuple[Any, ...]] = {"format": (FORMAT,), "version": (VERSION,), "problem": tuple(problems)}
+    faults = {}
     for key, allowed in expected.items():
         if key not in data:
-            faults.append(Fault(key, "is required, but missing"))
+            faults[key] = "is required, but missing"
         elif isinstance(data[key], bool) or data[key] not in allowed:
-            choice = " or ".join(repr(item) for item in allowed)
-            faults.append(Fault(key, f"must be {choice}, got {describe(data[key])}"))
-    if faults:
-        raise InputError(origin, faults)
+            faults[key] = f"must be {' or '.join(repr(item) for item in allowed)}, got {describe(data[key])}"
+    if "problem" in faults:
+        raise InputError(origin, [Fault(key, message) for key, message in faults.items()])
     return data["problem"]

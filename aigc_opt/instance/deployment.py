@@ -7,11 +7,10 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
 
 from aigc_opt.errors import Fault
-from aigc_opt.instance.base import Instance, length, repeated_names
-from aigc_opt.instance.fields import Name, NonNegative, Positive, Record, Sizes, array_field
+from aigc_opt.instance.base import Instance, length, listed, repeated_names
+from aigc_opt.instance.fields import Name, NonNegative, Positive, Record, Sizes, array_field, describe, list_of
 from aigc_opt.instance.profile import DeploymentModel
 
 
@@ -50,8 +49,8 @@ class DeploymentWeights(Record):
 class InitialState(Record):
     """What is on disk and in GPU memory before the first slot; arrays [E, M] of 0 and 1."""
 
-    stored: array_field("E", "M", minimum=0, integer=True)  # type: ignore[valid-type]
-    loaded: array_field("E", "M", minimum=0, integer=True)  # type: ignore[valid-type]
+    stored: array_field("E", "M", binary=True)  # type: ignore[valid-type]
+    loaded: array_field("E", "M", binary=True)  # type: ignore[valid-type]
 
 
 class DeploymentInstance(Instance):
@@ -71,9 +70,9 @@ class DeploymentInstance(Instance):
     """
 
     problem: Literal["deployment"]
-    models: tuple[DeploymentModel, ...] = Field(min_length=1, strict=False)
+    models: list_of(DeploymentModel)  # type: ignore[valid-type]
     slot_s: NonNegative = 300.0
-    servers: tuple[Server, ...] = Field(min_length=1, strict=False)
+    servers: list_of(Server)  # type: ignore[valid-type]
     cloud_delay_s: array_field("M", minimum=0)  # type: ignore[valid-type]
     peer_delay_s: array_field("E", "E", minimum=0, null=True) | None = None  # type: ignore[valid-type]
     arrivals: array_field("T", "E", "M", minimum=0)  # type: ignore[valid-type]
@@ -116,27 +115,18 @@ class DeploymentInstance(Instance):
 
 
 def _diagonal_faults(peer_delay: Any) -> Iterator[Fault]:
-    if not isinstance(peer_delay, list | tuple):
-        return
-    for index, row in enumerate(peer_delay):
-        if isinstance(row, list | tuple) and index < len(row) and (isinstance(row[index], bool) or row[index] != 0):
-            got = "null" if row[index] is None else row[index]
+    for index, row in enumerate(listed(peer_delay)):
+        entries = listed(row)
+        if index < len(entries) and (isinstance(entries[index], bool) or entries[index] != 0):
+            got = describe(entries[index])
             yield Fault(f"peer_delay_s[{index}][{index}]", f"must be 0 (a server shares with itself), got {got}")
 
 
 def _initial_faults(initial: Any) -> Iterator[Fault]:
     if not isinstance(initial, dict):
         return
-    parts = {key: initial.get(key) for key in ("stored", "loaded")}
-    rows = {key: value if isinstance(value, list | tuple) else [] for key, value in parts.items()}
-    for key, matrix in rows.items():
-        for j, row in enumerate(matrix):
-            for m, item in enumerate(row if isinstance(row, list | tuple) else []):
-                if isinstance(item, int | float) and not isinstance(item, bool) and item > 0 and item != 1:
-                    yield Fault(f"initial.{key}[{j}][{m}]", f"must be 0 or 1, got {item}")
-    for j, (stored, loaded) in enumerate(zip(rows["stored"], rows["loaded"], strict=False)):
-        if not (isinstance(stored, list | tuple) and isinstance(loaded, list | tuple)):
-            continue
-        for m, (on_disk, in_memory) in enumerate(zip(stored, loaded, strict=False)):
+    pairs = zip(listed(initial.get("stored")), listed(initial.get("loaded")), strict=False)
+    for j, (stored, loaded) in enumerate(pairs):
+        for m, (on_disk, in_memory) in enumerate(zip(listed(stored), listed(loaded), strict=False)):
             if in_memory == 1 and on_disk == 0:
                 yield Fault(f"initial.loaded[{j}][{m}]", "is 1, but the model is not stored there")

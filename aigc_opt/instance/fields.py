@@ -8,7 +8,8 @@ sizes that the reader of the file puts into the validation context (`Sizes`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,6 +22,8 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    ValidationInfo,
+    model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -28,6 +31,18 @@ from aigc_opt.errors import Fault
 
 FAULTS_PER_ARRAY = 20
 """How many bad entries of one array are named; what is beyond is counted."""
+
+FAULTS_PER_FILE = 1000
+"""How many faults of one file are named: more help nobody, and a hostile file could ask for millions."""
+
+KEYS_PER_OBJECT = 1000
+"""An object of more keys than this is refused as a whole: none has as many, and each would be a fault."""
+
+LARGEST_INTEGER = 2**53
+"""Largest integer that is read: beyond it JSON's numbers (doubles) do not hold every integer."""
+
+Place = tuple[int | str, ...]
+"""Where a value stands in a file: keys and indices, outermost first."""
 
 Sizes = Mapping[str, int | None]
 """Length of each axis letter as far as the file says it elsewhere (``{"E": 3, "M": 4}``); None = not known."""
@@ -40,20 +55,39 @@ class Record(BaseModel):
         strict=True, frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_can_be_named(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if len(data) > KEYS_PER_OBJECT:
+            raise fault(f"must be an object with some of the keys {', '.join(cls.model_fields)}; has {len(data)} keys")
+        if not all(key.isascii() for key in data):
+            # pydantic gives up the whole object at a key with a lone surrogate; escaped it is one unknown key.
+            return {key.encode("utf-8", "backslashreplace").decode("utf-8"): item for key, item in data.items()}
+        return data
+
 
 def fault(message: str) -> PydanticCustomError:
     """Build an error whose text is shown as it is."""
     return PydanticCustomError("fault", "{text}", {"text": message})
 
 
-def faults_at(title: str, found: list[tuple[tuple[int | str, ...], str]]) -> ValidationError:
+def faults_at(title: str, found: Iterable[tuple[Place, str]], kind: str = "fault") -> ValidationError:
     """Several errors at places inside one value, as one exception that pydantic merges with the others."""
-    details = [InitErrorDetails(type=fault(message), loc=place, input=None) for place, message in found]
+    details = [
+        InitErrorDetails(type=PydanticCustomError(kind, "{text}", {"text": message}), loc=place, input=None)
+        for place, message in found
+    ]
     return ValidationError.from_exception_data(title, details)
 
 
 def _integral(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        raise fault(f"must be an integer of at most 2^53, got {describe(value)}")
+    return value
 
 
 def _readable_name(value: str) -> str:
@@ -69,60 +103,98 @@ NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Integer = Annotated[int, BeforeValidator(_integral)]
 Text = Annotated[str, AfterValidator(_readable_name)]
-Name = Annotated[Text, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1), AfterValidator(_readable_name)]
 
 
 # ------------------------------------------------------------------------------------------------------- arrays
 
 
+def quote(text: str) -> str:
+    """Text of a file in quotes, shortened: a file may hold a name of a million letters."""
+    return repr(text) if len(text) <= 40 else f"{text[:37]!r}..."
+
+
 def describe(value: Any) -> str:
     """Say what a value of a file is, shortly: ``-1``, ``text 'abc'``, ``null``, ``a list of 3``."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"text {value!r}" if len(value) <= 40 else f"text {value[:37]!r}..."
+        return f"text {quote(value)}"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
     if isinstance(value, dict):
         return "an object"
-    text = repr(value.item() if isinstance(value, np.generic) else value)
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "a number of more than 40 digits"  # Python refuses to print very long ones
+    if isinstance(value, float) and not math.isfinite(value):
+        # What stands in the file may be a number, 1e999, that no double holds.
+        return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity (or a number as large)"
+    text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _axis(letter: str, size: int | None) -> str:
+def _axis(letter: str, size: int) -> str:
     names = {"T": "slots or frames", "K": "slots", "E": "servers", "M": "models", "U": "users", "J": "states"}
-    return f"{size} entries ({names[letter]})" if letter in names else f"{size} entries"
+    entries = "1 entry" if size == 1 else f"{size} entries"
+    return f"{entries} ({names[letter]})" if letter in names else entries
 
 
-def _flatten(value: Any, axes: tuple[str, ...], sizes: Sizes) -> tuple[list[Any], tuple[int, ...]]:
-    """Leaves and shape of nested lists, each level checked for its length before the next one is made."""
+_SKIPPED = object()
+"""Stands in the place of entries that are not there, so that the entries that are can still be judged."""
+
+_REPAIRED = 10**6
+"""An array with bad rows is repaired up to this many entries, to look for further faults; a larger one is not."""
+
+
+def _known_length(letter: str, sizes: Sizes) -> int | None:
+    return int(letter) if letter.isdigit() else sizes.get(letter)
+
+
+def _flatten(value: Any, axes: tuple[str, ...], sizes: Sizes) -> tuple[list[Any], tuple[int, ...], list]:
+    """Leaves and shape of nested lists, and the faults of their lengths.
+
+    A bad row is cut, or filled with `_SKIPPED`, so that faults in other rows, and in the rest of it, are found too.
+    """
     level: list[Any] = [value]
     shape: list[int] = []
+    faults: list[tuple[Place, str]] = []
     for letter in axes:
-        known = sizes.get(letter)
-        if letter.isdigit():
-            known = int(letter)
-        found = []
-        expected = known
-        for index, item in enumerate(level):
-            if not isinstance(item, list | tuple):
-                message = f"must be a list, got {describe(item)}"
-            elif not item and known != 0:
+        known = _known_length(letter, sizes)
+        lengths = [len(item) if isinstance(item, list | tuple) else -1 for item in level]
+        expected = known if known is not None else next((size for size in lengths if size > 0), None)
+        wrong = [index for index, size in enumerate(lengths) if size != expected and level[index] is not _SKIPPED]
+        for index in wrong[:FAULTS_PER_ARRAY]:
+            if lengths[index] < 0:
+                message = f"must be a list, got {describe(level[index])}"
+            elif known is None and lengths[index] == 0:
                 message = "must have at least one entry"
-            elif expected is not None and len(item) != expected:
-                why = ", as in the first row" if known is None else ""
-                message = f"must have {_axis(letter, expected)}{why}, got {len(item)}"
             else:
-                expected = len(item)
-                continue
-            found.append((_place(index, tuple(shape)), message))
-        if found:
-            raise faults_at("array", _shortened(found))
+                why = ", as in the rows before" if known is None else ""
+                message = f"must have {_axis(letter, expected or 0)}{why}, got {lengths[index]}"
+            faults.append((_place(index, tuple(shape)), message))
+        faults += _beyond(len(wrong))
+        if wrong and (expected is None or len(level) * expected > _REPAIRED):
+            raise faults_at("array", faults)
+        if faults:
+            level = [_repaired(item, expected or 0) for item in level]
         shape.append(expected or 0)
         level = list(itertools.chain.from_iterable(level))
-    return level, tuple(shape)
+    return level, tuple(shape), faults
+
+
+def _repaired(row: Any, length: int) -> list[Any]:
+    kept = list(row[:length]) if isinstance(row, list | tuple) else []
+    return kept + [_SKIPPED] * (length - len(kept))
+
+
+def _beyond(number: int) -> list[tuple[Place, str]]:
+    """Return the line that counts the faults that are not named."""
+    more = number - FAULTS_PER_ARRAY
+    return [((), f"and {more} more {'entry' if more == 1 else 'entries'} like these")] if more > 0 else []
 
 
 def _array_leaves(value: np.ndarray, axes: tuple[str, ...], sizes: Sizes) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -132,7 +204,7 @@ def _array_leaves(value: np.ndarray, axes: tuple[str, ...], sizes: Sizes) -> tup
     if value.ndim != len(axes):
         raise fault(f"must have {len(axes)} axes, got {value.ndim}")
     for axis, (letter, size) in enumerate(zip(axes, value.shape, strict=True)):
-        known = int(letter) if letter.isdigit() else sizes.get(letter)
+        known = _known_length(letter, sizes)
         if known is not None and size != known:
             raise fault(f"must have {_axis(letter, known)} along axis {axis}, got {size}")
         if size == 0 and known != 0:
@@ -145,11 +217,11 @@ def _place(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(index, shape)) if shape else ()
 
 
-def _shortened(found: list[tuple[tuple[int | str, ...], str]]) -> list[tuple[tuple[int | str, ...], str]]:
-    if len(found) <= FAULTS_PER_ARRAY:
-        return found
-    more = len(found) - FAULTS_PER_ARRAY
-    return [*found[:FAULTS_PER_ARRAY], ((), f"and {more} more entries like these")]
+def _double(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 @dataclass(frozen=True)
@@ -161,11 +233,13 @@ class ArrayRule:
     axes : tuple of str
         Axis letters, outermost first; a digit is a fixed length.
     minimum : float or None
-        Smallest entry allowed.
+        Smallest entry allowed, itself included unless `exclusive`.
     null : bool
         Whether entries may be null (they become NaN).
     integer : bool
         Whether entries must be whole numbers (null becomes -1, the array int64).
+    binary : bool
+        Whether entries must be 0 or 1; the array is int64.
 
     """
 
@@ -174,51 +248,75 @@ class ArrayRule:
     exclusive: bool = False
     null: bool = False
     integer: bool = False
+    binary: bool = False
 
-    def __call__(self, value: Any, info: Any) -> np.ndarray:
+    def __call__(self, value: Any, info: ValidationInfo) -> np.ndarray:
         """Turn nested lists (or an array) into a read-only array, or raise every fault found with its place."""
         sizes: Sizes = (info.context or {}).get("sizes", {})
+        faults: list[tuple[Place, str]] = []
         if isinstance(value, np.ndarray):
             leaves, shape = _array_leaves(value, self.axes, sizes)
             flat = leaves.astype(np.float64)
-            absent = np.isnan(flat) & self.null
+            absent = (np.isnan(flat) | (self.integer & (flat == -1))) & self.null
+            refused = skipped = np.zeros(flat.shape, bool)
         else:
-            leaves, shape = _flatten(value, self.axes, sizes)
-            kinds = set(map(type, leaves))
-            allowed = {int, float, type(None)} if self.null else {int, float}
-            if kinds - allowed:
-                bad = (index for index, item in enumerate(leaves) if type(item) not in allowed)
-                self._refuse(bad, leaves, shape, "must be a number")
-            try:
-                flat = np.array(leaves, dtype=np.float64)  # None becomes NaN
-            except OverflowError:
-                bad = (index for index, item in enumerate(leaves) if item is not None and abs(item) > 1e308)
-                self._refuse(bad, leaves, shape, "must be a finite number")
-            if type(None) in kinds:
-                absent = np.fromiter((item is None for item in leaves), bool, len(leaves))
-            else:
-                absent = np.zeros(flat.shape, bool)
-        self._refuse_where(~np.isfinite(flat) & ~absent, leaves, shape, "must be a finite number")
-        if self.minimum is not None:
-            low = (flat <= self.minimum) if self.exclusive else (flat < self.minimum)
-            words = f"must be {'>' if self.exclusive else '>='} {self.minimum:g}"
-            self._refuse_where(low & ~absent, leaves, shape, words)
-        if self.integer:
-            self._refuse_where((flat != np.round(flat)) & ~absent, leaves, shape, "must be an integer")
+            leaves, shape, faults = _flatten(value, self.axes, sizes)
+            flat, absent, refused, skipped = self._numbers(leaves)
+        # Each entry is told its first fault only, in this order.
+        rules = {
+            "must be a number": refused,
+            "must be a finite number": ~np.isfinite(flat) & ~absent,
+            **self.rules(flat, absent, shape, info),
+        }
+        kind = np.full(flat.shape, -1)
+        for code, broken in enumerate(rules.values()):
+            kind[(kind < 0) & broken & ~skipped] = code
+        messages = list(rules)
+        wrong = np.flatnonzero(kind >= 0)
+        for index in wrong[:FAULTS_PER_ARRAY].tolist():
+            faults.append((_place(index, shape), f"{messages[kind[index]]}, got {describe(leaves[index])}"))
+        faults += _beyond(len(wrong))
+        if faults:
+            raise faults_at("array", faults)
+        if self.integer or self.binary:
             flat = np.where(absent, -1, flat).astype(np.int64)
         array = flat.reshape(shape)
         array.setflags(write=False)
         return array
 
-    @staticmethod
-    def _refuse_where(bad: np.ndarray, leaves: Any, shape: tuple[int, ...], message: str) -> None:
-        if bad.any():
-            ArrayRule._refuse(iter(np.flatnonzero(bad).tolist()), leaves, shape, message)
+    def rules(
+        self, flat: np.ndarray, absent: np.ndarray, shape: tuple[int, ...], info: ValidationInfo
+    ) -> dict[str, np.ndarray]:
+        """Return what entries must be, in words, and which are not."""
+        found: dict[str, np.ndarray] = {}
+        if self.minimum is not None:
+            words = f"must be {'>' if self.exclusive else '>='} {self.minimum:g}"
+            found[words] = (flat <= self.minimum) if self.exclusive else (flat < self.minimum)
+        if self.binary:
+            found["must be 0 or 1"] = (flat != 0) & (flat != 1)
+        if self.integer:
+            found["must be an integer"] = flat != np.round(flat)
+            found["must be an integer of at most 2^53"] = np.abs(flat) > LARGEST_INTEGER
+        return {words: broken & ~absent for words, broken in found.items()}
 
-    @staticmethod
-    def _refuse(indices: Iterator[int], leaves: Any, shape: tuple[int, ...], message: str) -> None:
-        found = [(_place(index, shape), f"{message}, got {describe(leaves[index])}") for index in indices]
-        raise faults_at("array", _shortened(found))
+    def _numbers(self, leaves: list[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return the entries as doubles; and which are null and may be, which are no numbers, which are not there."""
+        kinds = set(map(type, leaves))
+        absent = refused = skipped = np.zeros(len(leaves), bool)
+        if kinds - {int, float}:
+            skipped = np.fromiter((item is _SKIPPED for item in leaves), bool, len(leaves))
+            absent = np.fromiter((item is None for item in leaves), bool, len(leaves))
+            refused = np.fromiter((type(item) not in (int, float) for item in leaves), bool, len(leaves)) & ~skipped
+            if self.null:
+                refused &= ~absent
+            else:
+                absent = np.zeros(len(leaves), bool)
+            leaves = [item if type(item) in (int, float) else math.nan for item in leaves]
+        try:
+            flat = np.array(leaves, dtype=np.float64)
+        except OverflowError:
+            flat = np.array([_double(item) for item in leaves])
+        return flat, absent, refused, skipped
 
 
 def plain_numbers(array: np.ndarray) -> Any:
@@ -234,26 +332,27 @@ def plain_numbers(array: np.ndarray) -> Any:
     return array.tolist()
 
 
+def array_of(rule: ArrayRule) -> Any:
+    """Annotate a field as an array under this rule."""
+    return Annotated[np.ndarray, BeforeValidator(rule), PlainSerializer(plain_numbers)]
+
+
 def array_field(*axes: str, **rule: Any) -> Any:
     """Annotate a field as an array with these axes; see `ArrayRule` for the keywords."""
-    return Annotated[
-        np.ndarray,
-        BeforeValidator(ArrayRule(axes, **rule)),
-        PlainSerializer(plain_numbers),
-    ]
+    return array_of(ArrayRule(axes, **rule))
 
 
 # ------------------------------------------------------------------------------------------------ errors in words
 
 
-def path_of(place: tuple[int | str, ...]) -> str:
+def path_of(place: Place) -> str:
     """Write a place as people write it: ``servers[2].storage_gb``."""
     path = ""
     for part in place:
         if isinstance(part, int):
             path += f"[{part}]"
         else:
-            key = part if part.isidentifier() else repr(part[:60])
+            key = part if part.isidentifier() and len(part) <= 60 else quote(part)
             path += f".{key}" if path else key
     return path
 
@@ -267,6 +366,7 @@ _WORDS = {
     "int_from_float": "must be an integer, got {got}",
     "string_type": "must be text, got {got}",
     "string_too_short": "must not be empty",
+    "string_unicode": "must be text that UTF-8 can hold, got a lone surrogate",
     "bool_type": "must be true or false, got {got}",
     "greater_than": "must be > {gt}, got {got}",
     "greater_than_equal": "must be >= {ge}, got {got}",
@@ -279,29 +379,94 @@ _WORDS = {
     "model_attributes_type": "must be an object, got {got}",
     "too_short": "must have at least one entry",
     "too_long": "must have at most {max_length} entries, got {actual_length}",
-    "union_tag_not_found": "its {discriminator} is required, but missing",
-    "union_tag_invalid": "its {discriminator} must be one of {expected_tags}, got '{tag}'",
+    "union_tag_not_found": "is required, but missing",
+    "union_tag_invalid": "must be one of {expected_tags}, got {got}",
 }
+
+
+_PLACED = "placed"
+"""Type of errors whose place is already the file's, see `list_of`."""
 
 
 def faults_of(error: ValidationError) -> list[Fault]:
     """Every error of a pydantic validation as a `Fault`, in the order of the file's fields."""
-    faults = []
+    return [Fault(path_of(place), message) for place, message in places_of(error)]
+
+
+def places_of(error: ValidationError) -> list[tuple[Place, str]]:
+    """Every error of a pydantic validation as a place and what was expected there."""
+    found = []
     for item in error.errors(include_url=False):
         if item["type"] == "too_short" and item["input"]:
             continue  # its entries were refused, each with an error of its own
+        place, value = item["loc"], item["input"]
+        if "quality" in place and item["type"] != _PLACED:
+            # pydantic puts the curve's kind into the place of its errors: quality.power.floor.
+            at = place.index("quality") + 1
+            place = place[:at] + place[at + 1 :]
+        if item["type"].startswith("union_tag"):
+            place, value = (*place, "kind"), value.get("kind") if isinstance(value, dict) else value
         context = {
-            name: f"{value:g}" if isinstance(value, float) else value for name, value in item.get("ctx", {}).items()
+            name: f"{number:g}" if isinstance(number, float) else number for name, number in item.get("ctx", {}).items()
         }
+        if item["type"] == "float_type" and isinstance(value, int) and not isinstance(value, bool):
+            item["type"] = "finite_number"  # an integer that no double holds
         words = _WORDS.get(item["type"])
         if words is not None:
-            message = words.format(got=describe(item["input"]), **context)
+            message = words.format(got=describe(value), **context)
         else:
             message = str(context.get("text") or context.get("error") or item["msg"])
-        place = tuple(part for part in item["loc"] if part not in _CURVE_TAGS)
-        faults.append(Fault(path_of(place), message))
-    return faults
+        found.append((place, message))
+    return found
 
 
-_CURVE_TAGS = {"piecewise_linear", "exponential", "power"}
-"""Tags that pydantic puts into the place of a union's error; no key of a file has these names."""
+# ---------------------------------------------------------------------------------------------- lists of objects
+
+
+def list_of(record: type[Record], least: int = 1) -> Any:
+    """Annotate a field as a list of these objects, at least so many; errors in it are named up to a limit."""
+
+    def read(value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, list | tuple):
+            raise fault(f"must be a list, got {describe(value)}")
+        if len(value) < least:
+            raise fault("must have at least one entry")
+        made, faults = [], []
+        for index, item in enumerate(value):
+            if isinstance(item, record):
+                made.append(item)
+                continue
+            try:
+                made.append(record.model_validate(item, context=info.context))
+            except ValidationError as error:
+                faults += [((index, *place), message) for place, message in places_of(error)]
+            if len(faults) >= FAULTS_PER_FILE:
+                faults.append(((), f"the entries after [{index}] were not looked at"))
+                break
+        if faults:
+            raise faults_at("list", faults, _PLACED)
+        return tuple(made)
+
+    return Annotated[tuple[record, ...], BeforeValidator(read)]
+
+
+def names_at(value: Any) -> tuple[str, ...]:
+    """Read a list of names, or raise every fault of it with its place."""
+    if not isinstance(value, list | tuple):
+        raise fault(f"must be a list, got {describe(value)}")
+    if not value:
+        raise fault("must have at least one entry")
+    faults: list[tuple[Place, str]] = []
+    for index, item in enumerate(value):
+        if not isinstance(item, str):
+            faults.append(((index,), f"must be text, got {describe(item)}"))
+        elif not item:
+            faults.append(((index,), "must not be empty"))
+        elif not item.isascii() and item.encode("utf-8", "replace").decode("utf-8") != item:
+            faults.append(((index,), _WORDS["string_unicode"]))
+    if faults:
+        raise faults_at("names", faults[:FAULTS_PER_ARRAY] + _beyond(len(faults)))
+    return tuple(value)
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(names_at)]

@@ -5,10 +5,16 @@ Every reader raises `InputError` with all faults of a file; nothing else comes o
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import io
 import json
+import math
 import os
 import tempfile
 import zipfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +23,7 @@ import numpy as np
 from aigc_opt.errors import Fault, InputError
 from aigc_opt.instance.base import Instance, head_of
 from aigc_opt.instance.deployment import DeploymentInstance
-from aigc_opt.instance.fields import path_of
+from aigc_opt.instance.fields import FAULTS_PER_FILE, Place, describe, path_of, quote
 from aigc_opt.instance.offloading import OffloadingInstance
 from aigc_opt.instance.two_timescale import REQUEST_ARRAYS, TwoTimescaleInstance
 
@@ -27,15 +33,21 @@ INSTANCES: dict[str, type[Instance]] = {
     "two_timescale": TwoTimescaleInstance,
 }
 
-INSTANCE_BYTES = 128 * 2**20
+INSTANCE_BYTES = 64 * 2**20
 """Largest JSON instance that is read; episodes that are longer come as npz."""
 
-SOLUTION_BYTES = 2 * 2**30
+SOLUTION_BYTES = 2**30
 """Largest JSON solution or result that is read."""
+
+NPZ_BYTES = 2**29
+"""Largest npz file that is read, unpacked."""
+
+INTEGER_DIGITS = 400
+"""An integer of more digits than any double has is read as infinite: fields then refuse it by its path."""
 
 
 class _Object(dict):
-    """A JSON object that remembers which of its keys stood there twice."""
+    """A JSON object in which some keys stood more than once."""
 
     repeated: tuple[str, ...] = ()
 
@@ -52,40 +64,67 @@ def read_json(path: str | os.PathLike[str], limit: int = INSTANCE_BYTES) -> dict
         a key twice in one object.
 
     """
+    data, faults = _parse(path, limit)
+    if faults:
+        raise InputError(str(path), faults)
+    return data
+
+
+def _parse(path: str | os.PathLike[str], limit: int) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the object in a file, and the faults of keys that stand there twice (the last one counts)."""
     origin = str(path)
     text = _read_text(path, limit)
     repeated = False
 
     def as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal repeated
-        made = _Object(pairs)
+        made = dict(pairs)
         if len(made) != len(pairs):
             repeated = True
-            keys = [key for key, _ in pairs]
-            made.repeated = tuple(dict.fromkeys(key for key in keys if keys.count(key) > 1))
+            made = _Object(made)
+            made.repeated = tuple(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
         return made
 
-    try:
-        data = json.loads(text, object_pairs_hook=as_object)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise InputError(origin, [f"is not JSON: {error.msg[0].lower()}{error.msg[1:]} at {where}"]) from None
-    except RecursionError:
-        raise InputError(origin, ["is nested too deep"]) from None
-    except ValueError as error:  # an integer of more digits than Python converts
-        raise InputError(origin, [f"is not JSON that can be read: {error}"]) from None
+    def as_integer(digits: str) -> int | float:
+        return int(digits) if len(digits) <= INTEGER_DIGITS else float(digits)
+
+    with _no_collection():
+        try:
+            try:
+                data = json.loads(text, object_pairs_hook=as_object)
+            except json.JSONDecodeError:
+                raise
+            except ValueError:  # an integer of more digits than Python converts
+                data = json.loads(text, object_pairs_hook=as_object, parse_int=as_integer)
+        except json.JSONDecodeError as error:
+            what = f"{error.msg[0].lower()}{error.msg[1:]}".removesuffix(" at")
+            where = f"line {error.lineno} column {error.colno}"
+            raise InputError(origin, [f"is not JSON: {what} at {where}"]) from None
+        except RecursionError:
+            raise InputError(origin, ["is nested too deep, expected one JSON object"]) from None
     if not isinstance(data, dict):
-        raise InputError(origin, ["must hold one JSON object"])
-    if repeated:
-        raise InputError(origin, _repeated_keys(data, ()))
-    return data
+        raise InputError(origin, [f"must be one JSON object, got {describe(data)}"])
+    return data, _repeated_keys(data) if repeated else []
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector from looking through millions of new lists again and again: it finds nothing."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def _read_text(path: str | os.PathLike[str], limit: int) -> str:
     origin = str(path)
     try:
         with open(path, "rb") as file:
-            raw = file.read(limit + 1)
+            size = os.fstat(file.fileno()).st_size
+            raw = b"" if size > limit else file.read(limit + 1)
     except IsADirectoryError:
         raise InputError(origin, ["is a folder, expected a file"]) from None
     except FileNotFoundError:
@@ -93,28 +132,36 @@ def _read_text(path: str | os.PathLike[str], limit: int) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(origin, [f"cannot be read: {reason}"]) from None
-    if len(raw) > limit:
-        hint = "; long arrays of requests can be put into an npz" if limit == INSTANCE_BYTES else ""
+    hint = "; long arrays of requests can be put into an npz" if limit == INSTANCE_BYTES else ""
+    if max(size, len(raw)) > limit:
         raise InputError(origin, [f"is larger than {limit // 2**20} MiB, the most that is read{hint}"])
-    if not raw.strip():
+    if not raw or raw.isspace():
         raise InputError(origin, ["is empty, expected one JSON object"])
+    # Counted in the text, strings included: far cheaper than to build a million objects and then refuse them.
+    commas, brackets, colons = raw.count(b","), raw.count(b"[") + raw.count(b"{"), raw.count(b":")
+    for what, count, most in (
+        ("values", commas, limit // 8),
+        ("lists and objects", brackets, limit // 64),
+        ("keys", colons, limit // 64),
+    ):
+        if count > most:
+            raise InputError(origin, [f"has more than {most} {what}, the most that is read{hint}"])
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(origin, [f"is not UTF-8 at byte {error.start}"]) from None
 
 
-def _repeated_keys(value: Any, place: tuple[int | str, ...]) -> list[Fault]:
-    faults = []
-    if isinstance(value, dict):
+def _repeated_keys(data: dict[str, Any]) -> list[Fault]:
+    faults: list[Fault] = []
+    # Not by recursion: JSON may be nested deeper than Python calls.
+    waiting: list[tuple[Any, Place]] = [(data, ())]
+    while waiting and len(faults) < FAULTS_PER_FILE:
+        value, place = waiting.pop()
         faults += [Fault(path_of((*place, key)), "stands more than once") for key in getattr(value, "repeated", ())]
-        for key, item in value.items():
-            faults += _repeated_keys(item, (*place, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            if isinstance(item, dict | list):
-                faults += _repeated_keys(item, (*place, index))
-    return faults
+        inside = value.items() if isinstance(value, dict) else enumerate(value)
+        waiting += reversed([(item, (*place, key)) for key, item in inside if isinstance(item, dict | list)])
+    return faults[:FAULTS_PER_FILE]
 
 
 def load(path: str | os.PathLike[str]) -> Instance:
@@ -131,47 +178,126 @@ def load(path: str | os.PathLike[str]) -> Instance:
 
     """
     origin = str(path)
-    data = read_json(path)
-    kind = INSTANCES[head_of(data, INSTANCES, origin)]
-    if isinstance(data.get("requests"), dict) and "npz" in data["requests"]:
-        data["requests"] = read_npz(path, data["requests"], "requests", REQUEST_ARRAYS)
-    return kind.from_dict(data, origin)
+    data, faults = _parse(path, INSTANCE_BYTES)
+    try:
+        kind = INSTANCES[head_of(data, INSTANCES, origin)]
+        requests = data.get("requests")
+        unread = False
+        if kind is TwoTimescaleInstance and isinstance(requests, dict) and "npz" in requests:
+            try:
+                data["requests"] = _requests_of(read_npz(path, requests, "requests", REQUEST_ARRAYS, ("model",)))
+            except InputError as error:
+                faults += error.faults
+                unread = True
+        with _no_collection():
+            instance = kind.from_dict(data, origin)
+    except InputError as error:
+        # Where the npz cannot be read, its place in the file was refused already.
+        faults += [fault for fault in error.faults if not (unread and fault.path.startswith("requests"))]
+    if faults:
+        raise InputError(origin, faults)
+    return instance
 
 
-def read_npz(path: str | os.PathLike[str], holder: dict[str, Any], field: str, keys: tuple[str, ...]) -> dict[str, Any]:
+def _requests_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Requests out of an npz; what stands where there is no request is ignored, whatever it is."""
+    model = arrays["model"]
+    none = model == -1
+    return {
+        key: np.where(none, np.nan, values) if key != "model" and values.shape == model.shape else values
+        for key, values in arrays.items()
+    }
+
+
+def read_npz(
+    path: str | os.PathLike[str],
+    holder: dict[str, Any],
+    field: str,
+    keys: tuple[str, ...],
+    integers: tuple[str, ...] = (),
+) -> dict[str, np.ndarray]:
     """Read the arrays of the npz file that ``{"npz": "name"}`` in the file at `path` points to.
+
+    Parameters
+    ----------
+    holder : dict
+        The object with the key ``npz``.
+    field : str
+        Its path in the file, for errors.
+    keys : tuple of str
+        Arrays that must be there, and no others.
+    integers : tuple of str
+        Those of them that are int64; the others are float64.
 
     Raises
     ------
     InputError
-        If the name has a folder in it, the file is not there, or its keys are not exactly `keys`.
+        With every fault: the name has a folder in it, the file is not there or no npz, its keys are not `keys`, an
+        array is of another type or order.
 
     """
     origin = str(path)
     name = holder["npz"]
-    if set(holder) != {"npz"}:
-        raise InputError(origin, [Fault(field, "must have no other key beside npz")])
-    if not isinstance(name, str) or not name or Path(name).name != name:
-        raise InputError(origin, [Fault(f"{field}.npz", "must be a file name without a folder")])
-    place = Path(path).parent / name
+    at = f"{field}.npz" if field else "npz"
+    faults = [
+        Fault(path_of((field, key) if field else (key,)), "unknown key beside npz") for key in holder if key != "npz"
+    ]
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise InputError(origin, [*faults, Fault(at, f"must be a file name without a folder, got {describe(name)}")])
+    said = quote(name)
     try:
-        with np.load(place, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("not an archive of arrays")
-            found = set(archive.files)
-            if found != set(keys):
-                raise InputError(
-                    str(place),
-                    [f"must have exactly the arrays {', '.join(keys)}, got {', '.join(sorted(found))}"],
+        with zipfile.ZipFile(Path(path).parent / name) as archive:
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            if set(members) != set(keys) or len(archive.infolist()) != len(keys):
+                got = ", ".join(map(quote, sorted(members)[:10])) or "none"
+                faults.append(Fault(at, f"{said} must have exactly the arrays {', '.join(keys)}, got {got}"))
+            elif sum(member.file_size for member in members.values()) > NPZ_BYTES:
+                faults.append(
+                    Fault(at, f"{said} is larger than {NPZ_BYTES // 2**20} MiB unpacked, the most that is read")
                 )
-            arrays = {key: archive[key] for key in keys}
+            if faults:
+                raise InputError(origin, faults)
+            arrays = {}
+            for key in keys:
+                try:
+                    arrays[key] = _array_of(archive.read(members[key]), np.int64 if key in integers else np.float64)
+                except ValueError as error:
+                    faults.append(Fault(f"{at}: {key}", str(error)))
+    except InputError:
+        raise
     except FileNotFoundError:
-        raise InputError(origin, [Fault(f"{field}.npz", f"there is no file {name!r} beside this one")]) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(str(place), [f"is not an npz file that can be read: {error}"]) from None
+        raise InputError(origin, [*faults, Fault(at, f"there is no file {said} beside this one")]) from None
+    except OSError as error:
+        raise InputError(origin, [*faults, Fault(at, f"{said} cannot be read: {error.strerror or error}")]) from None
+    except Exception:  # zipfile, and what unpacks for it, raise all kinds of errors on a damaged file
+        raise InputError(origin, [*faults, Fault(at, f"{said} is not an npz file, or is damaged")]) from None
+    if faults:
+        raise InputError(origin, faults)
     return arrays
+
+
+def _array_of(raw: bytes, kind: type) -> np.ndarray:
+    """Return the array in the bytes of an npy file; ValueError says what is wrong with it.
+
+    Not numpy's reader: that one makes the array that the header promises before it looks whether it is there.
+    """
+    file = io.BytesIO(raw)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except Exception:
+        raise ValueError("is not an array in npy format") from None
+    expected = np.dtype(kind).newbyteorder("<")
+    if dtype != expected:
+        raise ValueError(
+            f"must be an array of {expected.name}, little-endian, got {dtype.str if dtype.names is None else 'records'}"
+        )
+    if fortran:
+        raise ValueError("must be in C order, got Fortran order")
+    if min(shape, default=0) < 0 or math.prod(shape) * expected.itemsize != len(raw) - file.tell():
+        raise ValueError(f"does not hold what its shape {list(shape)} says")
+    return np.frombuffer(raw, expected, offset=file.tell()).reshape(shape).astype(kind)
 
 
 def save(instance: Instance, path: str | os.PathLike[str]) -> None:
@@ -222,8 +348,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         except BaseException:
             os.unlink(name)
             raise
-    except OSError as error:
-        raise InputError(str(path), [f"cannot be written: {error.strerror or error}"]) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(str(path), [f"cannot be written: {reason}"]) from None
 
 
 def _umask() -> int:

@@ -8,8 +8,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from aigc_opt.errors import Fault
-from aigc_opt.instance.base import Instance, length, names_in, number, objects, repeated_names
-from aigc_opt.instance.fields import Integer, Name, NonNegative, Positive, Record, Sizes, array_field
+from aigc_opt.instance.base import Instance, length, listed, names_in, number, objects, repeated_names
+from aigc_opt.instance.fields import (
+    Integer,
+    Name,
+    Names,
+    NonNegative,
+    Positive,
+    Record,
+    Sizes,
+    array_field,
+    list_of,
+    quote,
+)
 from aigc_opt.instance.profile import OffloadingModel
 
 RESERVED_PLACES = ("local", "rejected")
@@ -57,7 +68,7 @@ class OffloadingServer(Record):
 
     name: Name
     ghz: Positive
-    hosts: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] | None = None
+    hosts: Names | None = None
 
 
 class StepGrid(Record):
@@ -80,9 +91,9 @@ class OffloadingInstance(Instance):
     """Users with one task each, edge servers (possibly none), and the grid of denoising steps."""
 
     problem: Literal["offloading"]
-    models: tuple[OffloadingModel, ...] = Field(min_length=1, strict=False)
-    users: tuple[User, ...] = Field(min_length=1, strict=False)
-    servers: tuple[OffloadingServer, ...] = Field(strict=False)
+    models: list_of(OffloadingModel)  # type: ignore[valid-type]
+    users: list_of(User)  # type: ignore[valid-type]
+    servers: list_of(OffloadingServer, least=0)  # type: ignore[valid-type]
     steps: StepGrid
     weights: OffloadingWeights = OffloadingWeights()
 
@@ -103,15 +114,18 @@ class OffloadingInstance(Instance):
             if name in RESERVED_PLACES:
                 yield Fault(f"servers[{index}].name", f"must not be {name!r}, which is the name of another place")
         for index, user in enumerate(objects(data, "users")):
-            if isinstance(user.get("model"), str) and user["model"] not in models:
-                yield Fault(f"users[{index}].model", f"must be the name of a model, got {user['model']!r}")
+            if user.get("model") and isinstance(user["model"], str) and user["model"] not in models:
+                yield Fault(f"users[{index}].model", f"must be the name of a model, got {quote(user['model'])}")
         for index, server in enumerate(objects(data, "servers")):
-            hosts = server.get("hosts")
-            for place, name in enumerate(hosts if isinstance(hosts, list | tuple) else ()):
-                if isinstance(name, str) and name not in models:
-                    yield Fault(f"servers[{index}].hosts[{place}]", f"must be the name of a model, got {name!r}")
-                elif isinstance(name, str) and name in hosts[:place]:
-                    yield Fault(f"servers[{index}].hosts[{place}]", f"must be unique, but {name!r} stands there twice")
+            seen: set[str] = set()
+            for place, name in enumerate(listed(server.get("hosts"))):
+                if not isinstance(name, str) or not name:
+                    continue
+                if name not in models:
+                    yield Fault(f"servers[{index}].hosts[{place}]", f"must be the name of a model, got {quote(name)}")
+                elif name in seen:
+                    yield Fault(f"servers[{index}].hosts[{place}]", f"must be unique, but {quote(name)} stands twice")
+                seen.add(name)
         yield from _step_faults(data)
 
 
@@ -126,11 +140,10 @@ def _step_faults(data: dict[str, Any]) -> Iterator[Fault]:
         return
     for index, model in enumerate(objects(data, "models")):
         quality, workload = model.get("quality"), model.get("workload")
-        if low < 1 and isinstance(quality, dict) and quality.get("kind") == "power":
+        if 0 <= low < 1 and isinstance(quality, dict) and quality.get("kind") == "power":
             message = f"a power curve has no value below 1 step, but steps.min is {low:g}"
             yield Fault(f"models[{index}].quality", message)
         if isinstance(workload, dict):
             base, slope = number(workload.get("base_gcycles")), number(workload.get("per_step_gcycles"))
-            if base is not None and slope is not None and base + slope * low <= 0:
-                message = f"must be > 0 at every step count, but is {base + slope * low:g} at {low:g} steps"
-                yield Fault(f"models[{index}].workload", message)
+            if base == 0 and slope is not None and (slope == 0 or (slope > 0 and low == 0)):
+                yield Fault(f"models[{index}].workload", f"must be > 0 at every step count, but is 0 at {low:g} steps")

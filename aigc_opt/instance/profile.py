@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from aigc_opt.instance.fields import Name, NonNegative, Positive, Real, Record, Text, array_field, faults_at
+from aigc_opt.instance.fields import (
+    FAULTS_PER_ARRAY,
+    Name,
+    NonNegative,
+    Positive,
+    Real,
+    Record,
+    Text,
+    array_field,
+    fault,
+    faults_at,
+)
 
 
 class Latency(Record):
@@ -37,21 +48,22 @@ class PiecewiseLinear(Record):
     kind: Literal["piecewise_linear"]
     points: array_field("P", "2")  # type: ignore[valid-type]
 
-    @model_validator(mode="after")
-    def _falls(self) -> PiecewiseLinear:
+    @field_validator("points")
+    @classmethod
+    def _falls(cls, points: np.ndarray) -> np.ndarray:
         found = []
-        steps, loss = self.points.T
+        steps, loss = points.T
         for index in np.flatnonzero(steps < 0):
-            found.append((("points", int(index), 0), f"must be >= 0, got {steps[index]:g}"))
+            found.append(((int(index), 0), f"must be >= 0, got {steps[index]:g}"))
         for index in np.flatnonzero(np.diff(steps) <= 0) + 1:
             message = f"must be above the step before it ({steps[index - 1]:g}), got {steps[index]:g}"
-            found.append((("points", int(index), 0), message))
+            found.append(((int(index), 0), message))
         for index in np.flatnonzero(np.diff(loss) > 0) + 1:
             message = f"a quality loss may not rise with more steps, got {loss[index - 1]:g} then {loss[index]:g}"
-            found.append((("points", int(index), 1), message))
+            found.append(((int(index), 1), message))
         if found:
-            raise faults_at("quality", found)
-        return self
+            raise faults_at("quality", found[:FAULTS_PER_ARRAY])
+        return points
 
     def value(self, steps: np.ndarray) -> np.ndarray:
         """Quality loss at `steps` (any shape)."""
@@ -66,12 +78,13 @@ class Exponential(Record):
     ceiling: Real
     scale: Positive
 
-    @model_validator(mode="after")
-    def _falls(self) -> Exponential:
-        if self.ceiling < self.floor:
-            message = f"must be >= floor ({self.floor:g}), got {self.ceiling:g}: a quality loss may not rise"
-            raise faults_at("quality", [(("ceiling",), message)])
-        return self
+    @field_validator("ceiling")
+    @classmethod
+    def _falls(cls, ceiling: float, info: ValidationInfo) -> float:
+        floor = info.data.get("floor")
+        if floor is not None and ceiling < floor:
+            raise fault(f"must be >= floor ({floor:g}), got {ceiling:g}: a quality loss may not rise")
+        return ceiling
 
     def value(self, steps: np.ndarray) -> np.ndarray:
         """Quality loss at `steps` (any shape)."""

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from aigc_opt.errors import Fault
 from aigc_opt.instance.base import Instance, length, number, objects, repeated_names
 from aigc_opt.instance.fields import (
     FAULTS_PER_ARRAY,
+    ArrayRule,
     Integer,
     NonNegative,
     Positive,
@@ -19,8 +20,10 @@ from aigc_opt.instance.fields import (
     Record,
     Sizes,
     array_field,
+    array_of,
     fault,
     faults_at,
+    list_of,
     plain_numbers,
 )
 from aigc_opt.instance.profile import Latency, TwoTimescaleModel
@@ -59,6 +62,36 @@ class TwoTimescaleWeights(Record):
     switching: NonNegative = 0.0
 
 
+class IndexRule(ArrayRule):
+    """Entries are indices into the models, or null."""
+
+    def rules(self, flat, absent, shape, info):
+        """Return what entries must be, in words, and which are not."""
+        found = super().rules(flat, absent, shape, info)
+        models = ((info.context or {}).get("sizes") or {}).get("M")
+        if models is not None:
+            found[f"must be null or an index below {models} (models)"] = (flat >= models) & ~absent
+        return found
+
+
+class RequestRule(ArrayRule):
+    """Entries must be there, and gains above 0, where `model` says that there is a request."""
+
+    def rules(self, flat, absent, shape, info):
+        """Return what entries must be, in words, and which are not."""
+        found = super().rules(flat, absent, shape, info)
+        model = info.data.get("model")
+        if model is not None and model.shape == shape:  # else it is refused, and where requests are is not known
+            asked = model.reshape(-1) >= 0
+            found["is required where there is a request"] = absent & asked
+            if info.field_name.endswith("gain"):
+                found["must be > 0"] = asked & (flat == 0)
+        return found
+
+
+_PER_REQUEST = RequestRule(("T", "K", "U"), minimum=0, null=True)
+
+
 class Requests(Record):
     """One realised episode; arrays [T, K, U], NaN in the last four where there is no request.
 
@@ -73,43 +106,23 @@ class Requests(Record):
 
     """
 
-    model: array_field("T", "K", "U", minimum=0, null=True, integer=True)  # type: ignore[valid-type]
-    input_mbit: array_field("T", "K", "U", minimum=0, null=True)  # type: ignore[valid-type]
-    output_mbit: array_field("T", "K", "U", minimum=0, null=True)  # type: ignore[valid-type]
-    uplink_gain: array_field("T", "K", "U", minimum=0, null=True)  # type: ignore[valid-type]
-    downlink_gain: array_field("T", "K", "U", minimum=0, null=True)  # type: ignore[valid-type]
+    model: array_of(IndexRule(("T", "K", "U"), minimum=0, null=True, integer=True))  # type: ignore[valid-type]
+    input_mbit: array_of(_PER_REQUEST)  # type: ignore[valid-type]
+    output_mbit: array_of(_PER_REQUEST)  # type: ignore[valid-type]
+    uplink_gain: array_of(_PER_REQUEST)  # type: ignore[valid-type]
+    downlink_gain: array_of(_PER_REQUEST)  # type: ignore[valid-type]
 
-    @model_validator(mode="after")
-    def _requests_are_complete(self, info: ValidationInfo) -> Requests:
-        asked = self.model >= 0
-        found = []
-        models = ((info.context or {}).get("sizes") or {}).get("M")
-        if models is not None:
-            for place in _places(self.model >= models):
-                message = f"must be null or an index below {models} (models), got {self.model[place]}"
-                found.append((("model", *place), message))
-        for key in REQUEST_ARRAYS[1:]:
-            values = getattr(self, key)
-            if values.shape != self.model.shape:
-                message = f"must have the shape of model, {list(self.model.shape)}, got {list(values.shape)}"
-                found.append(((key,), message))
-                continue
-            for place in _places(asked & np.isnan(values)):
-                found.append(((key, *place), "is required where there is a request, got null"))
-            if key.endswith("gain"):
-                for place in _places(asked & (values == 0)):
-                    found.append(((key, *place), "must be > 0, got 0"))
-            values = np.where(asked, values, np.nan)
-            values.setflags(write=False)
-            object.__setattr__(self, key, values)
-        if found:
-            raise faults_at("requests", found)
-        return self
-
-
-def _places(bad: np.ndarray) -> Iterator[tuple[int, ...]]:
-    for place in np.argwhere(bad)[:FAULTS_PER_ARRAY]:
-        yield tuple(int(i) for i in place)
+    @field_validator(*REQUEST_ARRAYS[1:])
+    @classmethod
+    def _given_where_asked(cls, values: np.ndarray, info: ValidationInfo) -> np.ndarray:
+        model = info.data.get("model")
+        if model is None:  # refused itself: where there are requests is not known
+            return values
+        if values.shape != model.shape:
+            raise fault(f"must have the shape of model, {list(model.shape)}, got {list(values.shape)}")
+        values = np.where(model >= 0, values, np.nan)
+        values.setflags(write=False)
+        return values
 
 
 def _ordered(value: np.ndarray) -> np.ndarray:
@@ -155,30 +168,34 @@ class Process(Record):
     path_loss_db: PathLoss = PathLoss()
     fading: Literal["rayleigh", "none"]
 
-    @model_validator(mode="after")
-    def _chain(self) -> Process:
-        found = []
-        for state, total in enumerate(self.transition.sum(axis=1)):
-            if abs(total - 1) > 1e-9:
-                found.append((("transition", state), f"must sum to 1, got {total:.12g}"))
-        if self.initial_state >= len(self.zipf_exponents):
-            message = f"must be a state below {len(self.zipf_exponents)}, got {self.initial_state}"
-            found.append((("initial_state",), message))
-        if found:
-            raise faults_at("process", found)
-        return self
+    @field_validator("transition")
+    @classmethod
+    def _rows_are_laws(cls, transition: np.ndarray) -> np.ndarray:
+        sums = transition.sum(axis=1)
+        wrong = np.flatnonzero(abs(sums - 1) > 1e-9)[:FAULTS_PER_ARRAY].tolist()
+        if wrong:
+            raise faults_at("transition", [((state,), f"must sum to 1, got {sums[state]:.12g}") for state in wrong])
+        return transition
+
+    @field_validator("initial_state")
+    @classmethod
+    def _is_a_state(cls, initial_state: int, info: ValidationInfo) -> int:
+        exponents = info.data.get("zipf_exponents")
+        if exponents is not None and initial_state >= len(exponents):
+            raise fault(f"must be a state below {len(exponents)}, got {initial_state}")
+        return initial_state
 
 
 class TwoTimescaleInstance(Instance):
     """A base station over T frames of K slots with U users: one episode (`requests`) or its law (`process`)."""
 
     problem: Literal["two_timescale"]
-    models: tuple[TwoTimescaleModel, ...] = Field(min_length=1, strict=False)
+    models: list_of(TwoTimescaleModel)  # type: ignore[valid-type]
     edge: Edge
     user_power_w: array_field("U", minimum=0, exclusive=True)  # type: ignore[valid-type]
     cloud: Cloud
     serve_all_hits: bool = True
-    initial_cache: array_field("M", minimum=0, integer=True) | None = None  # type: ignore[valid-type]
+    initial_cache: array_field("M", binary=True) | None = None  # type: ignore[valid-type]
     weights: TwoTimescaleWeights = TwoTimescaleWeights()
     requests: Requests = None  # type: ignore[assignment]
     process: Process = None  # type: ignore[assignment]
@@ -199,10 +216,6 @@ class TwoTimescaleInstance(Instance):
         given = [key for key in ("requests", "process") if key in data]
         if len(given) != 1:
             yield Fault("", f"must have exactly one of requests and process, got {' and '.join(given) or 'neither'}")
-        cache = data.get("initial_cache")
-        for index, item in enumerate(cache if isinstance(cache, list | tuple) else ()):
-            if isinstance(item, int | float) and not isinstance(item, bool) and item > 0 and item != 1:
-                yield Fault(f"initial_cache[{index}]", f"must be 0 or 1, got {item}")
         edge = data.get("edge")
         edge = edge if isinstance(edge, dict) else {}
         low, high = number(edge.get("min_steps", 1)), number(edge.get("max_steps"))
@@ -214,7 +227,7 @@ class TwoTimescaleInstance(Instance):
             quality = model.get("quality")
             if isinstance(quality, dict) and quality.get("kind") == "power":
                 for name, least in (("edge.min_steps", low), ("cloud.steps", steps)):
-                    if least is not None and least < 1:
+                    if least is not None and 0 <= least < 1:
                         message = f"a power curve has no value below 1 step, but {name} is {least:g}"
                         yield Fault(f"models[{index}].quality", message)
 

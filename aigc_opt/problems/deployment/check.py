@@ -29,7 +29,8 @@ def check(instance: DeploymentInstance, solution: DeploymentSolution) -> Check:
     Returns
     -------
     Check
-        `objective` is None where requests are routed to a server that does not share, which has no delay.
+        `objective` is None where requests are routed to a server that does not share, which has no delay, or where
+        it overflows.
 
     """
     violations: list[Violation] = []
@@ -53,7 +54,7 @@ def check(instance: DeploymentInstance, solution: DeploymentSolution) -> Check:
             terms["delay"] += instance.weights.delay * delay
         violations += _work(instance, t, solution.routing[t], loads)
         disk_before, gpu_before = stored[t], loaded[t]
-    if not valued:
+    if not valued or not np.isfinite(sum(terms.values())):
         return Check(None, None, tuple(violations))
     terms = {name: float(value) for name, value in terms.items()}
     return Check(sum(terms.values()), terms, tuple(violations))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aigc_opt.errors import InputError
 from aigc_opt.instance.deployment import DeploymentInstance
 
 
@@ -49,7 +50,26 @@ class Costs:
 
     @classmethod
     def of(cls, instance: DeploymentInstance) -> Costs:
-        """Compute the coefficients of an instance."""
+        """Compute the coefficients of an instance.
+
+        Raises
+        ------
+        InputError
+            If the instance's numbers are so large that the objective would overflow.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            costs = cls._of(instance)
+            dearest = np.where(np.isfinite(costs.serve), costs.serve, 0.0).max(axis=2)
+            each_slot = costs.fetch + costs.load + costs.hold_stored + costs.hold_loaded
+            most = (instance.arrivals * dearest).sum() + len(instance.arrivals) * each_slot.sum()
+            work = (instance.arrivals * np.maximum(costs.work_s, costs.work_j)).sum()
+        if not (np.isfinite(costs.serve[:, :, -1]).all() and most < 1e300 and work < 1e300):
+            words = "its numbers are so large that the objective would overflow; choose other units"
+            raise InputError(instance.name, [words])
+        return costs
+
+    @classmethod
+    def _of(cls, instance: DeploymentInstance) -> Costs:
         models, servers, weights = instance.models, instance.servers, instance.weights
 
         def of_models(value) -> np.ndarray:

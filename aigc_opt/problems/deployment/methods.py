@@ -49,6 +49,7 @@ def relaxation_bound(instance: DeploymentInstance, costs: Costs, control: Contro
     control.report("bound: cheapest ways", lower_bound=best)
     if control.stop is None:
         program = DeploymentProgram(instance).program
+        program.warn_of_magnitudes()
         outcome = Highs(program.relaxed()).solve(control=control)
         if outcome.row_duals is not None:
             best = max(best, program.dual_bound(outcome.row_duals))
@@ -108,6 +109,7 @@ def exact(task: Task) -> Found:
         return Found(best and best[1], least, Proof.DUAL, control.stop)
 
     built = DeploymentProgram(instance)
+    built.program.warn_of_magnitudes()
     control.report(f"program: {built.program.cost.size} columns, {built.program.row_upper.size} rows")
     outcome = Highs(built.program).solve(
         task.gap,

@@ -1,0 +1,27 @@
+"""Shared fixtures: where instances are, deterministic hypothesis, tiny random instances of every shape."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples every time and no deadline, so that a slow machine does not fail.
+settings.register_profile(
+    "fixed", derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("fixed")
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    return ROOT / "instances" / "examples"
+
+
+@pytest.fixture(scope="session")
+def optima(examples: Path) -> dict[str, float | None]:
+    return json.loads((examples / "optima.json").read_text())
