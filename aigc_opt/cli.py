@@ -7,6 +7,7 @@ solver; 3 neither point nor bound; 4 an internal error.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import sys
@@ -24,7 +25,8 @@ OUTPUT_HELP = "write the JSON result here; - = to standard output, and nothing e
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(words).parse_args(words)
     warnings.showwarning = _warn
     try:
         status = arguments.run(arguments)
@@ -219,7 +221,7 @@ def _check_writable(output: str | None) -> None:
 # --------------------------------------------------------------------------------------------------------- parser
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: list[str]) -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     watched = argparse.ArgumentParser(add_help=False)
@@ -264,7 +266,8 @@ def _parser() -> argparse.ArgumentParser:
 
     generate = command("generate", _generate, "Make an instance of a seeded family.")
     problems = generate.add_subparsers(title="problems", metavar="PROBLEM", required=True, dest="problem")
-    _generate_deployment(problems, common)
+    if "generate" in words:  # reading the generators' arguments takes time that other commands need not spend
+        _generate_options(problems, common)
 
     export = command("export", _export, "Write an instance's formulation: .lp, .mps (the program) or .tex.")
     export.add_argument("instance", metavar="INSTANCE")
@@ -272,17 +275,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _generate_deployment(problems: Any, common: argparse.ArgumentParser) -> None:
-    made = problems.add_parser("deployment", parents=[common], help="edge servers, models, arrivals over slots")
-    made.set_defaults(generator_options=("servers", "models", "slots", "family", "load", "seed", "name"))
-    made.add_argument("--servers", type=int, help="default 4")
-    made.add_argument("--models", type=int, help="default 10")
-    made.add_argument("--slots", type=int, help="default 12")
-    made.add_argument("--family", help="balanced (default), memory-tight, drifting or metro")
-    made.add_argument("--load", type=float, help="demand for GPU-seconds over what there is (default 0.9)")
-    made.add_argument("--seed", type=int, help="default 0")
-    made.add_argument("--name", help="name of the instance")
-    made.add_argument("-o", dest="output", metavar="FILE", required=True, help="- = standard output")
+def _generate_options(problems: Any, common: argparse.ArgumentParser) -> None:
+    """Make a command of each problem's generator, and an option of each of the generator's arguments."""
+    from aigc_opt.instance.generate import FAMILIES, GENERATORS
+
+    for problem, generator in GENERATORS.items():
+        text = inspect.getdoc(generator).splitlines()[0]
+        made = problems.add_parser(problem, parents=[common], help=text, description=text)
+        arguments = inspect.signature(generator).parameters.values()
+        made.set_defaults(generator_options=[argument.name for argument in arguments])
+        for argument in arguments:
+            kind = type(argument.default) if argument.default is not None else str
+            shown = "" if argument.default is None else f"default {argument.default}"
+            if argument.name == "family":
+                shown = f"one of {', '.join(FAMILIES[problem])}; {shown}"
+            made.add_argument(f"--{argument.name.replace('_', '-')}", type=kind, help=shown)
+        made.add_argument("-o", dest="output", metavar="FILE", required=True, help="- = standard output")
 
 
 if __name__ == "__main__":

@@ -84,7 +84,12 @@ def test_builder_joins_families_and_drops_zeros():
     build = ProgramBuilder()
     first = build.variable("a", np.array([1.0, 2.0]), lambda: [(1,), (2,)], integer=True)
     second = build.variable("b", np.array([[3.0]]), lambda: [(1, "x")], upper=5.0)
-    build.constraint("r", [(np.arange(2), first, 1.0), (np.zeros(1, int), second[0], 0.0)], np.array([1.0, 2.0]), lambda: [(1,), (2,)])
+    build.constraint(
+        "r",
+        [(np.arange(2), first, 1.0), (np.zeros(1, int), second[0], 0.0)],
+        np.array([1.0, 2.0]),
+        lambda: [(1,), (2,)],
+    )
     build.constraint("s", [(np.zeros(1, int), second[0], -4.0)], np.array([7.0]), lambda: [()], lower=-3.0)
     made = build.build(offset=9.0)
     assert made.column_names == ["a[1]", "a[2]", "b[1,x]"] and made.row_names == ["r[1]", "r[2]", "s"]

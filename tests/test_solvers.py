@@ -37,9 +37,7 @@ def hard(size: int = 120, rows: int = 60) -> LinearProgram:
     """A multi-dimensional knapsack that no solver closes in a second."""
     random = np.random.default_rng(0)
     weights = random.integers(1, 1000, (rows, size)).astype(float)
-    return program(
-        -random.integers(1, 1000, size), weights, np.full(rows, -INF), weights.sum(axis=1) / 2, integer=True
-    )
+    return program(-random.integers(1, 1000, size), weights, np.full(rows, -INF), weights.sum(axis=1) / 2, integer=True)
 
 
 @pytest.mark.parametrize("integer", [False, True])
@@ -122,9 +120,7 @@ def test_numbers_that_are_none_do_not_go_in(bad, place):
         program(values["cost"], values["matrix"], [1], [2], offset=values["offset"])
 
 
-@pytest.mark.parametrize(
-    "bounds", [{"lower": np.nan}, {"upper": np.nan}, {"lower": INF}, {"upper": -INF}], ids=str
-)
+@pytest.mark.parametrize("bounds", [{"lower": np.nan}, {"upper": np.nan}, {"lower": INF}, {"upper": -INF}], ids=str)
 def test_bounds_that_are_none_do_not_go_in(bounds):
     with pytest.raises(SolverError, match="bound"):
         program([1.0], [1.0], [0], [1], **bounds)

@@ -147,7 +147,8 @@ def names_in(data: dict[str, Any], key: str) -> list[str | None]:
 
 def objects(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """Objects of a raw list, an empty one in the place of what is none."""
-    return [item if isinstance(item, dict) else {} for item in listed(data.get(key))]
+    nothing: dict[str, Any] = {}
+    return [item if isinstance(item, dict) else nothing for item in listed(data.get(key))]
 
 
 def number(value: Any) -> float | None:

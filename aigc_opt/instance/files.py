@@ -140,9 +140,9 @@ def _read_text(path: str | os.PathLike[str], limit: int) -> str:
     # Counted in the text, strings included: far cheaper than to build a million objects and then refuse them.
     commas, brackets, colons = raw.count(b","), raw.count(b"[") + raw.count(b"{"), raw.count(b":")
     for what, count, most in (
-        ("values", commas, limit // 8),
-        ("lists and objects", brackets, limit // 64),
-        ("keys", colons, limit // 64),
+        ("values", commas, limit // 16),
+        ("lists and objects", brackets, limit // 128),
+        ("keys", colons, limit // 128),
     ):
         if count > most:
             raise InputError(origin, [f"has more than {most} {what}, the most that is read{hint}"])

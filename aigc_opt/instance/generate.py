@@ -6,7 +6,7 @@ NumPy, and every number is rounded. All values are assumed, in the ranges that t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -193,6 +193,9 @@ def _plain(value):
         return value.tolist()
     return value.item() if isinstance(value, np.generic) else value
 
+
+FAMILIES: dict[str, Iterable[str]] = {"deployment": DEPLOYMENT_FAMILIES}
+"""Names of each problem's families."""
 
 GENERATORS: dict[str, Callable[..., Instance]] = {"deployment": generate_deployment}
 """Generator of each problem, by the problem's name."""

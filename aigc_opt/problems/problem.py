@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from aigc_opt.control import Control
+from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
 from aigc_opt.result import Check, Limit, Proof, Solution
 
@@ -99,6 +101,10 @@ class Problem:
     solvers: tuple[str, ...] = field(default=("highs",))
 
 
+SOLVED = ("deployment",)
+"""Problems that have a folder here, each with its `Problem` under the name PROBLEM; imported when first used."""
+
+
 def problem_of(instance: Instance) -> Problem:
     """Return the problem that an instance belongs to.
 
@@ -108,10 +114,8 @@ def problem_of(instance: Instance) -> Problem:
         If this version cannot solve that problem.
 
     """
-    from aigc_opt.errors import InputError
-
-    if instance.problem == "deployment":
-        from aigc_opt.problems.deployment import DEPLOYMENT
-
-        return DEPLOYMENT
-    raise InputError(instance.name, [f"this version reads {instance.problem} instances, but does not solve them yet"])
+    if instance.problem not in SOLVED:
+        raise InputError(
+            instance.name, [f"this version reads {instance.problem} instances, but does not solve them yet"]
+        )
+    return import_module(f"aigc_opt.problems.{instance.problem}").PROBLEM

@@ -53,9 +53,7 @@ def solution() -> DeploymentSolution:
 
 def broken(solution: DeploymentSolution, **changes) -> DeploymentSolution:
     """A copy with some entries set: ``stored={(0, 1, 0): 2}``."""
-    arrays = {
-        name: np.array(getattr(solution, name), dtype=float) for name in ("stored", "loaded", "routing")
-    }
+    arrays = {name: np.array(getattr(solution, name), dtype=float) for name in ("stored", "loaded", "routing")}
     for name, entries in changes.items():
         for place, value in entries.items():
             arrays[name][place] = value

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import aigc_opt
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.instance.generate import DEPLOYMENT_FAMILIES, generate_deployment
-from aigc_opt.problems.deployment import DEPLOYMENT
+from aigc_opt.problems.deployment import PROBLEM
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.methods import instant_bound
@@ -20,7 +20,7 @@ from aigc_opt.problems.deployment.routing import best_routing
 from aigc_opt.solvers import Highs
 from tests.deployment.tiny import optimum, routed, tiny
 
-HEURISTICS = [name for name in DEPLOYMENT.methods if name != "exact"]
+HEURISTICS = [name for name in PROBLEM.methods if name != "exact"]
 
 
 def changed(instance: DeploymentInstance, **values) -> DeploymentInstance:
@@ -106,7 +106,9 @@ def test_routing_is_best_for_a_placement(seed):
     if ours is not None:
         delay = Costs.of(instance).serve
         cost = [
-            float((instance.arrivals[..., None] * np.where(r > 0, r * np.where(np.isfinite(delay), delay, 1e9), 0)).sum())
+            float(
+                (instance.arrivals[..., None] * np.where(r > 0, r * np.where(np.isfinite(delay), delay, 1e9), 0)).sum()
+            )
             for r in (ours, theirs)
         ]
         weight = instance.weights.delay or 1.0
@@ -137,9 +139,7 @@ def test_order_and_names_change_nothing(seed, random):
     if data["peer_delay_s"]:
         data["peer_delay_s"] = [[data["peer_delay_s"][i][j] for j in servers] for i in servers]
     if data["initial"]:
-        data["initial"] = {
-            key: np.array(value)[servers][:, models].tolist() for key, value in data["initial"].items()
-        }
+        data["initial"] = {key: np.array(value)[servers][:, models].tolist() for key, value in data["initial"].items()}
     other = DeploymentInstance.from_dict(data)
     first, second = (aigc_opt.solve(item, gap=1e-9).objective for item in (instance, other))
     assert second == pytest.approx(first, rel=1e-8, abs=1e-8)
@@ -154,7 +154,7 @@ def test_scaling_the_weights_scales_the_value(seed, factor):
     assert scaled.objective == pytest.approx(factor * plain.objective, rel=1e-7, abs=1e-9)
 
 
-@pytest.mark.parametrize("method", DEPLOYMENT.methods)
+@pytest.mark.parametrize("method", PROBLEM.methods)
 def test_same_seed_same_answer(method):
     instance = generate_deployment(2, 5, 4, seed=2)
     first, second = (aigc_opt.solve(instance, method=method, seed=11) for _ in range(2))
@@ -213,20 +213,20 @@ def test_progress_tells_both_ends(examples):
 def test_a_wrong_bound_does_not_leave_the_house(examples, monkeypatch):
     """A method whose bound is above its checked point is refused, not reported."""
     instance = aigc_opt.load(examples / "deployment-small.json")
-    honest = DEPLOYMENT.methods["cloud-only"]
+    honest = PROBLEM.methods["cloud-only"]
 
     def boasting(task):
         found = honest(task)
         return dataclasses.replace(found, lower_bound=task.check(found.solution).objective * (1 + 1e-4))
 
-    monkeypatch.setitem(DEPLOYMENT.methods, "cloud-only", boasting)
+    monkeypatch.setitem(PROBLEM.methods, "cloud-only", boasting)
     with pytest.raises(aigc_opt.SolverError, match="above its checked point"):
         aigc_opt.solve(instance, method="cloud-only")
 
 
 def test_a_wrong_point_does_not_leave_the_house(examples, monkeypatch):
     instance = aigc_opt.load(examples / "deployment-small.json")
-    honest = DEPLOYMENT.methods["cloud-only"]
+    honest = PROBLEM.methods["cloud-only"]
 
     def cheating(task):
         found = honest(task)
@@ -234,6 +234,6 @@ def test_a_wrong_point_does_not_leave_the_house(examples, monkeypatch):
         routing[0, 0, 0] = 0.0
         return dataclasses.replace(found, solution=dataclasses.replace(found.solution, routing=routing))
 
-    monkeypatch.setitem(DEPLOYMENT.methods, "cloud-only", cheating)
+    monkeypatch.setitem(PROBLEM.methods, "cloud-only", cheating)
     with pytest.raises(aigc_opt.SolverError, match="checker refuses"):
         aigc_opt.solve(instance, method="cloud-only")

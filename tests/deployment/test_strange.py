@@ -9,7 +9,7 @@ import pytest
 
 import aigc_opt
 from aigc_opt.instance.deployment import DeploymentInstance
-from aigc_opt.problems.deployment import DEPLOYMENT
+from aigc_opt.problems.deployment import PROBLEM
 from tests.deployment.test_check import DATA
 from tests.deployment.tiny import optimum
 
@@ -51,7 +51,7 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("what", STRANGE)
-@pytest.mark.parametrize("method", DEPLOYMENT.methods)
+@pytest.mark.parametrize("method", PROBLEM.methods)
 def test_every_method_copes(what, method):
     instance = STRANGE[what]
     result = aigc_opt.solve(instance, method=method, gap=1e-9)

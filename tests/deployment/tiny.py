@@ -12,7 +12,9 @@ from aigc_opt.problems.deployment.check import check
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 
 
-def tiny(seed: int, slots: int = 2, servers: int = 2, models: int = 2, limits: bool | None = None) -> DeploymentInstance:
+def tiny(
+    seed: int, slots: int = 2, servers: int = 2, models: int = 2, limits: bool | None = None
+) -> DeploymentInstance:
     """A random instance with the strange things that happen: zeros, nulls, models that fit nowhere, initial states."""
     random = np.random.default_rng(seed)
 
@@ -86,9 +88,7 @@ def routed(instance: DeploymentInstance, loaded: np.ndarray) -> np.ndarray | Non
             )
             for i, m, j in ways
         ]
-        whole = [
-            [1.0 if (i, m) == (a, b) else 0.0 for i, m, _ in ways] for a in range(servers) for b in range(models)
-        ]
+        whole = [[1.0 if (i, m) == (a, b) else 0.0 for i, m, _ in ways] for a in range(servers) for b in range(models)]
         rows, sides = [], []
         for j, server in enumerate(instance.servers):
             started = sum(instance.models[m].load_j for m in range(models) if loaded[t, j, m] and not before[j, m])

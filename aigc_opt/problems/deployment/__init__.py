@@ -53,7 +53,7 @@ def summary(instance: DeploymentInstance, solution: DeploymentSolution) -> str:
     return head + table.to_string(formatters=show)
 
 
-DEPLOYMENT = Problem(
+PROBLEM = Problem(
     name="deployment",
     read_solution=lambda data, instance, origin: DeploymentSolution.from_dict(data, instance, origin),
     check=check,
