@@ -33,6 +33,9 @@ from aigc_opt.result import Limit
 GRACE_S = 1.5
 """How long a solver may go on after the time limit or Ctrl-C before it is left behind in its thread."""
 
+LARGE = 10_000
+"""Columns from which on a linear program without a basis to start from is solved by interior points."""
+
 FEASIBILITY = 1e-5
 """Largest violation (relative to the row's or bound's size) of a point that is taken from a solver at all."""
 
@@ -189,6 +192,8 @@ class Highs:
             return _solve_empty(self.program)
         highs = self._highs
         self._set_options(gap, control, seed)
+        if not self.program.integer.any() and self.program.cost.size > LARGE and not highs.getBasis().valid:
+            self._check(highs.setOptionValue("solver", "ipm"), "choose interior points")
         if start is not None:
             solution = highspy.HighsSolution()
             solution.col_value = np.asarray(start, float).tolist()

@@ -3,8 +3,7 @@
 A capacity row lets the relaxation keep parts of models that together fit, where no whole ones do. The sets of whole
 models that fit (packs) are few; the inequality ``sum_m a_m y_m <= b`` with ``b`` the most that any pack reaches is met
 by every placement, and the strongest one at a point of the relaxation is found by a small linear program over the packs
-(separation over the polar of the knapsack polytope; for the theory see Atamturk, Cover and pack inequalities for (mixed)
-integer programming, Annals of Operations Research 139, 2005). The coefficients are rounded to whole numbers before `b` is computed
+(separation over the polar of the knapsack polytope). The coefficients are rounded to whole numbers before `b` is computed
 from the packs, so that an inequality holds exactly, whatever the linear program's tolerance.
 """
 

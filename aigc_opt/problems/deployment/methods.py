@@ -11,15 +11,19 @@ from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment import heuristics
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.costs import Costs
-from aigc_opt.problems.deployment.feature_aware import select
+from aigc_opt.problems.deployment.cuts import tightened
+from aigc_opt.problems.deployment.feature_aware import CLEARINGS, select
 from aigc_opt.problems.deployment.routing import best_routing
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.problem import Found, Task
-from aigc_opt.result import Proof
+from aigc_opt.result import Proof, gap_of
 from aigc_opt.solvers import Answer, Highs
 
-START_SHARE = 0.15
+START_SHARE = 0.3
 """Share of the time limit that the exact method spends on its starting point at most."""
+
+TIGHTEN_SHARE = 0.75
+"""Share of the time that is left then, which it spends on tightening the relaxation at most."""
 
 Place = Callable[[DeploymentInstance, Costs, Control, int], tuple[np.ndarray, np.ndarray]]
 
@@ -44,21 +48,18 @@ def instant_bound(instance: DeploymentInstance, costs: Costs) -> float:
 
 
 def relaxation_bound(instance: DeploymentInstance, costs: Costs, control: Control) -> float:
-    """Bound of the linear relaxation, evaluated from its multipliers (`LinearProgram.dual_bound`)."""
+    """Bound of the tightened linear relaxation, evaluated from its multipliers (`LinearProgram.dual_bound`)."""
     best = instant_bound(instance, costs)
     control.report("bound: cheapest ways", lower_bound=best)
     if control.stop is None:
-        program = DeploymentProgram(instance).program
-        program.warn_of_magnitudes()
-        outcome = Highs(program.relaxed()).solve(control=control)
-        if outcome.row_duals is not None:
-            best = max(best, program.dual_bound(outcome.row_duals))
-            control.report("bound: linear relaxation", lower_bound=best)
+        built = DeploymentProgram(instance)
+        built.program.warn_of_magnitudes()
+        best = max(best, tightened(built, control)[1])
     return best
 
 
 def bound(task: Task) -> Found:
-    """Only a lower bound: the linear relaxation's, as a dual bound."""
+    """Only a lower bound: the tightened linear relaxation's, as a dual bound."""
     costs = Costs.of(task.instance)
     return Found(None, relaxation_bound(task.instance, costs, task.control), Proof.DUAL, task.control.stop)
 
@@ -82,10 +83,10 @@ def heuristic(place: Place) -> Callable[[Task], Found]:
 
 
 def exact(task: Task) -> Found:
-    """Branch and bound by HiGHS on the whole program, started from the feature-aware selection.
+    """Tightened relaxation, then branch and bound by HiGHS on it, started from the feature-aware selection.
 
-    The lower bound is HiGHS's, or the instant one while there is none. The point is HiGHS's placement, rounded, with
-    its routing solved again exactly, or the starting point if that is better.
+    The lower bound is the best of the dual bounds evaluated on the way and HiGHS's; the certificate says which. The
+    point is a placement of HiGHS, rounded, with its routing solved again exactly, or the starting one if that is better.
     """
     instance, control = task.instance, task.control
     costs = Costs.of(instance)
@@ -104,14 +105,22 @@ def exact(task: Task) -> Found:
             control.report(event, objective=checked.objective)
 
     offer(*heuristics.cloud_only(instance, costs, control, task.seed), "cloud only")
-    offer(*select(instance, costs, control.part(START_SHARE), task.seed), "feature-aware selection")
+    size = int(np.prod(instance.shape))
+    clearings = min(CLEARINGS, 20 + size // 5)
+    offer(*select(instance, costs, control.part(START_SHARE), task.seed, clearings), "feature-aware selection")
     if control.stop is not None or best is None:
         return Found(best and best[1], least, Proof.DUAL, control.stop)
 
     built = DeploymentProgram(instance)
     built.program.warn_of_magnitudes()
     control.report(f"program: {built.program.cost.size} columns, {built.program.row_upper.size} rows")
-    outcome = Highs(built.program).solve(
+    program, dual = tightened(built, control.part(TIGHTEN_SHARE))
+    least = max(least, dual)
+    gap = gap_of(best[0], least)
+    if control.stop is not None or (gap is not None and gap <= task.gap):
+        return Found(best[1], least, Proof.DUAL, control.stop)
+
+    outcome = Highs(program).solve(
         task.gap,
         control,
         task.seed,
