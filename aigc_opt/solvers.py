@@ -218,6 +218,8 @@ class Highs:
         highs = self._highs
         self._check(highs.resetOptions(), "reset its options")
         remaining = math.inf if control is None else control.remaining_s
+        if not self.program.integer.any():
+            remaining += highs.getRunTime()  # an LP's clock goes on from call to call, a MIP's starts anew
         for name, value in (
             ("output_flag", False),
             ("mip_rel_gap", float(gap)),

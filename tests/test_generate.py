@@ -14,7 +14,10 @@ def test_same_seed_same_file_everywhere():
     """The hash is pinned: it changes only if the generator does, and then every published seed changes its meaning."""
     assert generate_deployment(3, 5, 4, seed=1) == generate_deployment(3, 5, 4, seed=1)
     assert generate_deployment(3, 5, 4, seed=1) != generate_deployment(3, 5, 4, seed=2)
-    assert generate_deployment(3, 5, 4, seed=1).sha256 == "61be922ec506dd0b1179ad4df33a87f0aafd8e5e2a4ad524c0ba877b762b5576"
+    assert (
+        generate_deployment(3, 5, 4, seed=1).sha256
+        == "61be922ec506dd0b1179ad4df33a87f0aafd8e5e2a4ad524c0ba877b762b5576"
+    )
 
 
 @pytest.mark.parametrize("family", DEPLOYMENT_FAMILIES)

@@ -23,8 +23,11 @@ from aigc_opt.problems.deployment.routing import energy_left, priced_routing
 CLEARINGS = 500
 """How often a part of the placement is cleared and decided anew."""
 
-WANDER = 0.01
-"""How far above the best placement, at most, the search goes on from one; less and less, to nothing at the end."""
+WANDER = 0.4
+"""How far above the best placement the search goes on from one, at most, as a share of a (server, model) pair's part.
+
+With P pairs that is WANDER / P of the cost at first, and less and less, down to nothing at the end.
+"""
 
 CLOSE = 0.03
 """How far above the best placement one may be by the quick routing to be worth the exact one."""
@@ -361,7 +364,7 @@ def select(
             control.report("feature-aware: clearing and selecting")
         spent = control.elapsed_s - began
         done = max(clearing / clearings, spent / (spent + control.remaining_s))
-        if found < least * (1 + WANDER * (1 - done) ** 2) and not control.stop:
+        if found < least * (1 + WANDER / (servers * models) * (1 - done) ** 2) and not control.stop:
             current = plans
     return best.stored, best.loaded
 
