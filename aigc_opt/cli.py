@@ -42,8 +42,14 @@ def main(argv: list[str] | None = None) -> int:
         # Whoever read our output has enough; Python would complain again when it closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = DONE
+    except OSError as error:
+        if arguments.debug:
+            raise
+        _say(f"aigc-opt: standard output cannot be written: {error.strerror or error}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = BAD_INPUT
     except KeyboardInterrupt:
-        _say("aigc-opt: interrupted before there was anything to give")
+        _say("aigc-opt: interrupted")
         status = UNKNOWN
     except MemoryError:
         _say("aigc-opt: not enough memory for this instance")
@@ -56,19 +62,11 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
-def run() -> None:
-    """Entry point of the installed command."""
-    status = main()
-    if "aigc_opt.solvers" in sys.modules and sys.modules["aigc_opt.solvers"].solvers_left_behind():
-        # A solver that ignores its limit still runs in its thread: leave without waiting for it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
-
-
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass  # nobody listens
 
 
 def _warn(message, category, filename, lineno, file=None, line=None) -> None:
@@ -291,7 +289,3 @@ def _generate_options(problems: Any, common: argparse.ArgumentParser) -> None:
                 shown = f"one of {', '.join(FAMILIES[problem])}; {shown}"
             made.add_argument(f"--{argument.name.replace('_', '-')}", type=kind, help=shown)
         made.add_argument("-o", dest="output", metavar="FILE", required=True, help="- = standard output")
-
-
-if __name__ == "__main__":
-    run()

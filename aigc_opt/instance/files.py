@@ -327,7 +327,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         If the file cannot be written there.
 
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
     try:
         if target.is_dir():
             raise IsADirectoryError(None, "is a folder, expected a file")
