@@ -76,7 +76,7 @@ def solve(
     """
     instance = _loaded(instance)
     problem = problem_of(instance)
-    name = method or problem.default_method
+    name = method or problem.method_of_solver.get(solver or "", problem.default_method)
     faults = []
     if name not in problem.methods:
         faults.append(f"method must be one of {', '.join(problem.methods)}, got {name!r}")
@@ -290,6 +290,7 @@ def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:
         versions=versions(),
         solution=found.solution,
         checked=found.solution is not None,
+        reasons=found.infeasible,
     )
 
 

@@ -54,12 +54,13 @@ class Control:
             return Limit.INTERRUPT
         return Limit.TIME if self.remaining_s <= 0 else None
 
-    def part(self, share: float) -> Control:
-        """Return a control for a first part of the solve, which may take at most `share` of the time that is left.
+    def part(self, share: float = 1.0, at_most_s: float = float("inf")) -> Control:
+        """Return a control for a part of the solve: at most `share` of the time that is left, and at most `at_most_s`.
 
         It obeys the same stop signals and shows progress through this one.
         """
-        return _Part(self, None if self.time_limit is None else share * self.remaining_s)
+        seconds = min(share * self.remaining_s, at_most_s)
+        return _Part(self, None if seconds == float("inf") else seconds)
 
     def report(self, event: str, objective: float | None = None, lower_bound: float | None = None) -> None:
         """Tell what is known now: a point's objective, a proven bound, or neither (a sign of life).

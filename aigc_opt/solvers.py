@@ -15,10 +15,11 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 import highspy
 import numpy as np
@@ -134,6 +135,7 @@ class Highs:
         start: np.ndarray | None = None,
         on_point: Callable[[np.ndarray], None] | None = None,
         report_bounds: bool = False,
+        options: Mapping[str, object] | None = None,
     ) -> Outcome:
         """Minimise the program.
 
@@ -149,6 +151,8 @@ class Highs:
             Called with each better point that is found, in the caller's thread.
         report_bounds : bool
             Whether HiGHS's bound is reported to `control` as a proven bound of the whole problem.
+        options : mapping, optional
+            Further options of HiGHS by name, for this call only.
 
         Returns
         -------
@@ -163,7 +167,7 @@ class Highs:
         if not self.program.cost.size:
             return _solve_empty(self.program)
         highs = self._highs
-        self._set_options(gap, control, seed)
+        self._set_options(gap, control, seed, options or {})
         if start is not None:
             solution = highspy.HighsSolution()
             solution.col_value = np.asarray(start, float).tolist()
@@ -184,7 +188,9 @@ class Highs:
             self._check(highs.run(), "run without presolve")
         return self._outcome(control)
 
-    def _set_options(self, gap: float, control: Control | None, seed: int) -> None:
+    def _set_options(
+        self, gap: float, control: Control | None, seed: int, options: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
         highs = self._highs
         self._check(highs.resetOptions(), "reset its options")
         remaining = math.inf if control is None else control.remaining_s
@@ -194,6 +200,7 @@ class Highs:
             ("mip_abs_gap", 0.0),
             ("time_limit", remaining),
             ("random_seed", int(seed) % 2**31),
+            *options.items(),
         ):
             self._check(highs.setOptionValue(name, value), f"take the option {name} = {value}")
 
