@@ -1,8 +1,8 @@
 """SCIP in a process of its own: its interval so far is kept, and it ends at the limit whatever it is doing.
 
 SCIP looks at its clock only between steps; a long presolve or propagation may overrun it. So a child process reads the
-program that Pyomo wrote (`.nl`), writes a line whenever its incumbent or its bound moves, and is ended from outside when
-the time is over or on Ctrl-C.
+program that Pyomo wrote (`.nl`), writes a line whenever its incumbent or its bound moves, and is ended from outside
+when the time is over or on Ctrl-C.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ SMALLEST_SCALE = 1e-6
 
 @dataclass(frozen=True)
 class SmoothDual:
-    """A dual function at some multipliers: its `value`, a `smooth` function below it, and that one's gradient `slope`."""
+    """A dual function at some multipliers: its `value`, a `smooth` one below it, and the gradient `slope` of that."""
 
     value: float
     smooth: float

@@ -73,9 +73,9 @@ def generate_offloading(
 ) -> OffloadingInstance:
     """Make an offloading instance.
 
-    In ``compute-tight`` few gigahertz meet loose deadlines; in ``deadline-tight`` the least speeds that deadlines ask for
-    fill the servers; in ``battery-tight`` devices cannot run many steps and long uploads are out; in ``city`` users
-    cluster on a map, rates fall with distance, and many servers are in reach.
+    In ``compute-tight`` few gigahertz meet loose deadlines; in ``deadline-tight`` the least speeds that deadlines ask
+    for fill the servers; in ``battery-tight`` devices cannot run many steps and long uploads are out; in ``city``
+    users cluster on a map, rates fall with distance, and many servers are in reach.
 
     A quarter of the tasks that a device can run, and a few without a device that a server can run cheaply, may not be
     rejected.

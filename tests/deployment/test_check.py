@@ -22,8 +22,8 @@ DATA = {
          "latency": {"base_s": 0.5, "per_step_s": 0.1}},
     ],
     "servers": [
-        {"name": "s", "storage_gb": 5, "gpu_memory_gb": 4, "cloud_gbps": 8, "io_gb_per_s": 2, "gpu_s": 10, "energy_j": 30},
-        {"name": "t", "storage_gb": 6, "gpu_memory_gb": 5, "cloud_gbps": 4, "io_gb_per_s": 1},
+        {"name": "s", "storage_gb": 5, "gpu_memory_gb": 4, "cloud_gbps": 8, "io_gb_per_s": 2, "gpu_s": 10, "energy_j":
+        30}, {"name": "t", "storage_gb": 6, "gpu_memory_gb": 5, "cloud_gbps": 4, "io_gb_per_s": 1},
     ],
     "cloud_delay_s": [9, 7],
     "peer_delay_s": [[0, 0.5], [None, 0]],

@@ -1,7 +1,7 @@
 """The paper's algorithm: alternation between offloading decisions and (computation time, steps).
 
-The loop is `aigc_opt.decomposition.alternating`; its two blocks are here. How each block is solved is this project's own
-reading: the abstract says what alternates, not how.
+The loop is `aigc_opt.decomposition.alternating`; its two blocks are here. How each block is solved is this project's
+own reading: the abstract says what alternates, not how.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ PRICE_BISECTIONS = 50
 def offloading(points: Points, point: Point) -> Point | None:
     """Decide places anew, with every task's steps and computing time fixed.
 
-    A task then brings its own speed to any server: it needs ``f = W / t`` (or the minimum share there, where the deadline
-    asks for more) and the cost of the place is a constant, so that this is an assignment under capacities. Tasks go, by
-    largest regret, to the cheapest place that has room. A task that is now on its device asks for the mean speed.
+    A task then brings its own speed to any server: it needs ``f = W / t`` (or the minimum share there, where the
+    deadline asks for more) and the cost of the place is a constant, so that this is an assignment under capacities.
+    Tasks go, by largest regret, to the cheapest place that has room. A task that is now on its device asks for the
+    mean speed.
     """
     tables = points.tables
     users, servers = tables.users, tables.servers

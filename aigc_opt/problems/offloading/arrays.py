@@ -1,7 +1,7 @@
 """The compact program: a binary for each column, one cost variable a server, tangent rows; no share, time or product.
 
-For a set K of tasks at server i convex duality gives the cost of the best shares exactly (some share is strictly inside,
-or K just fits)::
+For a set K of tasks at server i convex duality gives the cost of the best shares exactly (some share is strictly
+inside, or K just fits)::
 
     V_i(K) = max over mu >= 0 of  sum_{k in K} phi_k(mu) - mu F_i
 
@@ -12,9 +12,10 @@ so the problem is, with a binary ``runs`` for each column and one ``sharing_i`` 
          sum_k f_min_k / F_i runs_k <= 1                                (the row below, as mu grows)
          sharing_i >= sum_k phi_k(mu) runs_k - mu F_i                   for every mu >= 0
 
-The last family is the cone ``f t >= (sum sqrt(W) runs)^2`` with f and t projected out: on whole choices it is exact, for
-any quality curve. Finitely many of its rows make a relaxation, so a solver's bound on that is a bound on the problem; the
-row at the price that a choice's shares have makes it exact there, so adding those rows ends with the optimum.
+The last family is the cone ``f t >= (sum sqrt(W) runs)^2`` with f and t projected out: on whole choices it is exact,
+for any quality curve. Finitely many of its rows make a relaxation, so a solver's bound on that is a bound on the
+problem; the row at the price that a choice's shares have makes it exact there, so adding those rows ends with the
+optimum.
 """
 
 from __future__ import annotations

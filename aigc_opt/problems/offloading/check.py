@@ -6,6 +6,7 @@ curves, and adds up what each server's tasks use.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from aigc_opt.instance.offloading import OffloadingInstance, User
@@ -142,7 +143,7 @@ def _loss(curve, steps: int) -> float:
     points = [(float(s), float(q)) for s, q in curve.points]
     if steps <= points[0][0]:
         return points[0][1]
-    for (left, high), (right, low) in zip(points, points[1:], strict=False):
+    for (left, high), (right, low) in itertools.pairwise(points):
         if steps <= right:
             return high + (low - high) * (steps - left) / (right - left)
     return points[-1][1]

@@ -1,4 +1,4 @@
-"""Closing the interval by outer approximation: solve the compact program, add tangents at its choice's prices, again."""
+"""Closing the interval by outer approximation: solve the compact program, add tangents at its choice, again."""
 
 from __future__ import annotations
 
@@ -85,8 +85,9 @@ def close(
     mip_seconds : float
         Most for one program; where one is not solved in it, the loop ends.
     fixing : bool
-        Leave out columns, and outside options, whose reduced cost at `mu` exceeds the distance from D(mu) to the cost of
-        the choice at hand: no better choice has them, so that the program's bound, cut off at that cost, stays valid.
+        Leave out columns, and outside options, whose reduced cost at `mu` exceeds the distance from D(mu) to the cost
+        of the choice at hand: no better choice has them, so that the program's bound, cut off at that cost, stays
+        valid.
     seen : callable
 
     Returns
@@ -133,7 +134,7 @@ def close(
 def _kept(
     tables: Tables, mu: np.ndarray, choice: np.ndarray, upper: float, fixing: bool, most_columns: int | None
 ) -> tuple[Tables, np.ndarray, bool]:
-    """Return tables whose outside options and columns a better choice may have, those columns, and whether more went."""
+    """Return tables with the outside options that a better choice may have, its columns, and whether more went."""
     if not fixing:
         return tables, np.arange(len(tables.user)), False
     value, extra, outside_extra = reduced_costs(tables, mu)

@@ -1,7 +1,7 @@
 """The default method: prices, a point from them, local search, then exact programs on what is left.
 
-Every number of the interval stands on one of two legs: a point's cost is exact arithmetic on its choice, and the bound is a
-Lagrangian one that is evaluated here (`dual`), or a solver's on a relaxation of the problem (`solver`).
+Every number of the interval stands on one of two legs: a point's cost is exact arithmetic on its choice, and the
+bound is a Lagrangian one that is evaluated here (`dual`), or a solver's on a relaxation of the problem (`solver`).
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def decompose(task: Task) -> Found:
     """Price decomposition, closed by branching.
 
     Prices of servers' speed separate the users, whose best places and steps are closed form; any prices prove a bound.
-    The relaxation that the best prices solve has few users who mix places, so rounding and local search with exact shares
-    come close. What is left is closed by sets of tasks where servers hold few, and otherwise by the compact program over
-    the columns that reduced costs leave.
+    The relaxation that the best prices solve has few users who mix places, so rounding and local search with exact
+    shares come close. What is left is closed by sets of tasks where servers hold few, and otherwise by the compact
+    program over the columns that reduced costs leave.
     """
     control, rng = task.control, np.random.Generator(np.random.PCG64(task.seed))
     tables = build_tables(task.instance)
@@ -154,7 +154,8 @@ def _close(task: Task, tables: Tables, interval: Interval, relaxed: Relaxation) 
 
 
 def outer_approximation(task: Task) -> Found:
-    """Outer approximation by HiGHS alone: the compact program over all columns, tangents added until the interval closes.
+    """Outer approximation by HiGHS alone: the compact program over all columns, tangents added until the interval
+    closes.
 
     It starts from tangents around one common price and from packed minimum shares, and uses neither the decomposition's
     prices nor its fixing: what it proves, it proves by itself.

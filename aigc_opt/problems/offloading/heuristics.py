@@ -86,7 +86,7 @@ class Points:
         return Point(place.copy(), step.copy(), share, value / tables.users) if math.isfinite(value) else None
 
     def costs_at_shares(self, share: np.ndarray, n: int | slice = slice(None)) -> np.ndarray:
-        """Cost of each user, server and steps were `share` (E,) GHz of each server given to the task; inf = impossible."""
+        """Cost (N, E, S) were `share` (E,) GHz of each server given to the task; inf = impossible."""
         tables, least = self.tables, self.least[n]
         work = (tables.rate[:, None] * tables.work)[n]
         with np.errstate(invalid="ignore"):
@@ -207,7 +207,7 @@ def all_local(points: Points, control: Control, seed: int) -> Point | None:
 
 
 def all_best_server(points: Points, control: Control, seed: int) -> Point | None:
-    """Every task at the server with the fastest transfers, by weight; steps are best at equal shares, fewer if needed."""
+    """Every task at the server with the fastest transfers, by weight; steps best at equal shares, fewer if needed."""
     tables = points.tables
     if not tables.servers:
         return all_local(points, control, seed)

@@ -6,8 +6,8 @@ What makes it fast is one inequality. With mu_i a price that the present shares 
     V_i(K - out + in) >= V_i(K) - phi_out(mu_i) + phi_in(mu_i)
 
 because V_i(K') is a maximum over prices and the right side is its value at one of them. So the change of any compound
-move is at least the sum of its parts' reduced costs at present prices: one vectorised pass over all columns shows the only
-moves that can gain, and those few are evaluated exactly, many at a time.
+move is at least the sum of its parts' reduced costs at present prices: one vectorised pass over all columns shows the
+only moves that can gain, and those few are evaluated exactly, many at a time.
 """
 
 from __future__ import annotations

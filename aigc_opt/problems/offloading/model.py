@@ -1,4 +1,5 @@
-"""The offloading problem in Pyomo, as a list of named parts: offloading binaries, integer steps, computation times, speeds.
+"""The offloading problem in Pyomo, as a list of named parts: offloading binaries, integer steps, computation times,
+speeds.
 
 Names follow ``<variable|constraint|objective>_<component>_<quantity>``. Every part is one family of the mathematics in
 ``docs/formulations.md``.
@@ -42,6 +43,7 @@ def build_model(instance: OffloadingInstance) -> pyo.ConcreteModel:
     variable_task_runs(model)
     variable_task_computation(model)
     variable_task_speed(model)
+    variable_task_work(model)
     variable_device_energy(model)
 
     objective_mean_cost(model)
@@ -49,6 +51,7 @@ def build_model(instance: OffloadingInstance) -> pyo.ConcreteModel:
     constraint_task_placed(model)
     constraint_task_runs_where_placed(model)
     constraint_task_counts_steps(model)
+    constraint_task_works(model)
     constraint_task_computes(model)
     constraint_server_speed(model)
     constraint_device_speed(model)
@@ -132,6 +135,10 @@ def parameters_of(model: pyo.ConcreteModel, instance: OffloadingInstance) -> Non
         upload[name, server] = user.transmit_power_w * sending
     parameter("transfer_s", transfer, model.computing)
     parameter("upload_j", upload, model.computing)
+    slack = {(n, p): users[n].max_delay_s - transfer.get((n, p), 0.0) for n, p in model.computing}
+    parameter("slack_s", slack, model.computing)
+    slowest = {(n, s): work[n, s] ** 3 / users[n].max_delay_s ** 2 for n in model.devices for s in model.grid}
+    parameter("slowest_joules", slowest, model.devices, model.grid)
     parameter("max_delay_s", {name: user.max_delay_s for name, user in users.items()}, model.users)
     parameter("battery_j", {name: user.battery_j for name, user in users.items()}, model.users)
     parameter("weight", {name: user.weight for name, user in users.items()}, model.users)
@@ -139,9 +146,12 @@ def parameters_of(model: pyo.ConcreteModel, instance: OffloadingInstance) -> Non
     parameter("max_ghz", {n: users[n].device.max_ghz for n in model.devices}, model.users)
     parameter("kappa", {n: users[n].device.kappa for n in model.devices}, model.users)
     parameter("server_ghz", {server.name: server.ghz for server in instance.servers}, model.servers)
+    servers = {server.name: server.ghz for server in instance.servers}
+    top = {(n, p): users[n].device.max_ghz if p == LOCAL else servers[p] for n, p in model.computing}
+    parameter("top_ghz", top, model.computing)
     for name in ("quality", "delay", "energy"):
         setattr(model, f"weight_{name}", pyo.Param(initialize=getattr(instance.weights, name), mutable=True))
-    model.user_count = pyo.Param(initialize=len(users), mutable=True)
+    model.share_of_user = pyo.Param(initialize=1.0 / len(users), mutable=True)
 
 
 # ------------------------------------------------------------------------------------------------------- variables
@@ -164,18 +174,19 @@ def variable_task_runs(model: pyo.ConcreteModel) -> None:
 
 def variable_task_computation(model: pyo.ConcreteModel) -> None:
     """``computation_s[n,p]``: seconds of computing at place p; 0 elsewhere."""
-    model.computation_s = pyo.Var(
-        model.computing, bounds=lambda m, n, p: (0, pyo.value(m.max_delay_s[n] - m.transfer_s[n, p]))
-    )
+    model.computation_s = pyo.Var(model.computing, bounds=lambda m, n, p: (0, pyo.value(m.slack_s[n, p])))
 
 
 def variable_task_speed(model: pyo.ConcreteModel) -> None:
     """``speed_ghz[n,p]``: speed that the task uses at place p; 0 elsewhere."""
+    model.speed_ghz = pyo.Var(model.computing, bounds=lambda m, n, p: (0, pyo.value(m.top_ghz[n, p])))
 
-    def bounds(m, n, p):
-        return 0, pyo.value(m.max_ghz[n] if p == LOCAL else m.server_ghz[p])
 
-    model.speed_ghz = pyo.Var(model.computing, bounds=bounds)
+def variable_task_work(model: pyo.ConcreteModel) -> None:
+    """``root[n,p]``: square root of the work done at place p; ``work[n]``: the work done on the device."""
+    last = max(model.grid)  # work rises with the steps
+    model.root = pyo.Var(model.computing, bounds=lambda m, n, p: (0, pyo.value(m.root_work[n, last])))
+    model.work = pyo.Var(model.devices, bounds=lambda m, n: (0, pyo.value(m.work_gcycles[n, last])))
 
 
 def variable_device_energy(model: pyo.ConcreteModel) -> None:
@@ -209,8 +220,7 @@ def objective_mean_cost(model: pyo.ConcreteModel) -> None:
 
     model.cost = pyo.Objective(
         rule=lambda m: (
-            1
-            / m.user_count
+            m.share_of_user
             * (m.weight_quality * quality(m) + m.weight_delay * delay(m) + m.weight_energy * energy(m) + rejection(m))
         )
     )
@@ -253,13 +263,24 @@ def constraint_task_counts_steps(model: pyo.ConcreteModel) -> None:
         return m.steps[n] == sum(s * m.runs[n, p, s] for p in places[n] if p != REJECTED for s in m.grid)
 
 
+def constraint_task_works(model: pyo.ConcreteModel) -> None:
+    """Work is that of the steps that run."""
+
+    @model.Constraint(model.computing)
+    def works_root(m, n, p):
+        return m.root[n, p] == sum(m.root_work[n, s] * m.runs[n, p, s] for s in m.grid)
+
+    @model.Constraint(model.devices)
+    def works_on_device(m, n):
+        return m.work[n] == sum(m.work_gcycles[n, s] * m.runs[n, LOCAL, s] for s in m.grid)
+
+
 def constraint_task_computes(model: pyo.ConcreteModel) -> None:
     """Speed times time does the work: a rotated second-order cone."""
 
     @model.Constraint(model.computing)
     def computes(m, n, p):
-        root = sum(m.root_work[n, s] * m.runs[n, p, s] for s in m.grid)
-        return root**2 - m.speed_ghz[n, p] * m.computation_s[n, p] <= 0
+        return m.root[n, p] ** 2 - m.speed_ghz[n, p] * m.computation_s[n, p] <= 0
 
 
 def constraint_server_speed(model: pyo.ConcreteModel) -> None:
@@ -280,7 +301,7 @@ def constraint_device_speed(model: pyo.ConcreteModel) -> None:
 
     @model.Constraint(model.devices)
     def device_speed(m, n):
-        return m.speed_ghz[n, LOCAL] - m.max_ghz[n] * m.place[n, LOCAL] <= 0
+        return m.speed_ghz[n, LOCAL] <= m.max_ghz[n] * m.place[n, LOCAL]
 
 
 def constraint_task_deadline(model: pyo.ConcreteModel) -> None:
@@ -288,7 +309,7 @@ def constraint_task_deadline(model: pyo.ConcreteModel) -> None:
 
     @model.Constraint(model.computing)
     def deadline(m, n, p):
-        return m.computation_s[n, p] - (m.max_delay_s[n] - m.transfer_s[n, p]) * m.place[n, p] <= 0
+        return m.computation_s[n, p] + m.transfer_s[n, p] * m.place[n, p] <= m.max_delay_s[n] * m.place[n, p]
 
 
 def constraint_device_power(model: pyo.ConcreteModel) -> None:
@@ -296,8 +317,7 @@ def constraint_device_power(model: pyo.ConcreteModel) -> None:
 
     @model.Constraint(model.devices)
     def device_power(m, n):
-        work = sum(m.work_gcycles[n, s] * m.runs[n, LOCAL, s] for s in m.grid)
-        return work**2 - m.pull[n] * m.computation_s[n, LOCAL] <= 0
+        return m.work[n] ** 2 - m.pull[n] * m.computation_s[n, LOCAL] <= 0
 
 
 def constraint_device_joules(model: pyo.ConcreteModel) -> None:
@@ -305,8 +325,7 @@ def constraint_device_joules(model: pyo.ConcreteModel) -> None:
 
     @model.Constraint(model.devices)
     def device_joules(m, n):
-        work = sum(m.work_gcycles[n, s] * m.runs[n, LOCAL, s] for s in m.grid)
-        return m.pull[n] ** 2 - m.joules[n] * work <= 0
+        return m.pull[n] ** 2 - m.joules[n] * m.work[n] <= 0
 
 
 def constraint_device_battery(model: pyo.ConcreteModel) -> None:
@@ -326,7 +345,7 @@ def constraint_task_least_speed(model: pyo.ConcreteModel) -> None:
     @model.Constraint(model.computing)
     def least_speed(m, n, p):
         needs = sum(m.work_gcycles[n, s] * m.runs[n, p, s] for s in m.grid)
-        return needs - (m.max_delay_s[n] - m.transfer_s[n, p]) * m.speed_ghz[n, p] <= 0
+        return needs <= m.slack_s[n, p] * m.speed_ghz[n, p]
 
 
 def constraint_task_least_time(model: pyo.ConcreteModel) -> None:
@@ -334,8 +353,8 @@ def constraint_task_least_time(model: pyo.ConcreteModel) -> None:
 
     @model.Constraint(model.computing)
     def least_time(m, n, p):
-        ghz = m.max_ghz[n] if p == LOCAL else m.server_ghz[p]
-        return sum(m.work_gcycles[n, s] * m.runs[n, p, s] for s in m.grid) - ghz * m.computation_s[n, p] <= 0
+        works = sum(m.work_gcycles[n, s] * m.runs[n, p, s] for s in m.grid)
+        return works <= m.top_ghz[n, p] * m.computation_s[n, p]
 
 
 def constraint_device_least_joules(model: pyo.ConcreteModel) -> None:
@@ -343,5 +362,4 @@ def constraint_device_least_joules(model: pyo.ConcreteModel) -> None:
 
     @model.Constraint(model.devices)
     def least_joules(m, n):
-        slowest = sum(m.work_gcycles[n, s] ** 3 * m.runs[n, LOCAL, s] for s in m.grid)
-        return slowest / m.max_delay_s[n] ** 2 - m.joules[n] <= 0
+        return sum(m.slowest_joules[n, s] * m.runs[n, LOCAL, s] for s in m.grid) <= m.joules[n]

@@ -1,4 +1,4 @@
-"""Large-neighbourhood search: free a few servers that compete for the same users, solve that part, keep what is better."""
+"""Large-neighbourhood search: free a few servers that compete for the same users, and solve that part."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ Put a price mu_i >= 0 (cost per GHz) on ``sum f <= F_i``. The users separate, an
 
 ``D(mu) <= optimum`` for every mu >= 0: take any feasible point; adding ``mu_i (sum f - F_i) <= 0`` does not raise its
 cost, and what then stands there is a sum of one term a user, each at least that user's minimum. So any prices prove a
-bound, however they were found, and only the evaluation of D has to be right. D is concave (a minimum of functions that are
-concave in mu); its best value equals that of the relaxation in which every user may mix places and steps.
+bound, however they were found, and only the evaluation of D has to be right. D is concave (a minimum of functions
+that are concave in mu); its best value equals that of the relaxation in which every user may mix places and steps.
 """
 
 from __future__ import annotations

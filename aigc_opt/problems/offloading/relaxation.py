@@ -48,11 +48,11 @@ class Relaxation:
 def relax(tables: Tables, mu: np.ndarray, control: Control, tolerance: float, rounds: int = ROUNDS) -> Relaxation:
     """Raise D from `mu` until no mixed point is cheaper by more than `tolerance` (relative).
 
-    With weights alpha >= 0 on the tangents of a server (they sum to 1) and nu >= 0 on its row of least speeds, the linear
-    program's own price of speed is ``mu = sum alpha_k mu_k + nu``: phi is concave with slope at least f_min, so that
-    ``sum alpha_k phi(mu_k) + nu f_min <= phi(mu)``, and D(mu) is at least what the program would prove. D(mu) is evaluated
-    over all columns; the program's own value is never used as a bound. Prices stay within the hull of the tangents at
-    hand, which is what a trust region would be for.
+    With weights alpha >= 0 on the tangents of a server (they sum to 1) and nu >= 0 on its row of least speeds, the
+    linear program's own price of speed is ``mu = sum alpha_k mu_k + nu``: phi is concave with slope at least f_min,
+    so that ``sum alpha_k phi(mu_k) + nu f_min <= phi(mu)``, and D(mu) is at least what the program would prove. D(mu)
+    is evaluated over all columns; the program's own value is never used as a bound. Prices stay within the hull of
+    the tangents at hand, which is what a trust region would be for.
     """
     priced = evaluate(tables, mu)
     best_mu, best_value = mu, priced.value

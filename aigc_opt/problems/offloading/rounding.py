@@ -1,4 +1,4 @@
-"""First points: rounding a mixed point, repairing what does not fit, and the packing program that decides feasibility."""
+"""First points: rounding a mixed point, repair, and the packing program that decides feasibility."""
 
 from __future__ import annotations
 

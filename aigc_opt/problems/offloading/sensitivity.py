@@ -1,12 +1,12 @@
 """What one unit more of each resource is worth, with places and steps kept.
 
 With places and steps fixed the rest (computing times) is a convex program, and its multipliers have closed forms. They
-are >= 0 and in units of the objective: it falls by about price times a small increase, as long as the same constraints stay
-tight. Where several constraints meet exactly a multiplier is not unique; then the one for an increase is given (a server that
-minimum shares fill: its last breakpoint), or the first of device speed and battery.
+are >= 0 and in units of the objective: it falls by about price times a small increase, as long as the same
+constraints stay tight. Where several constraints meet exactly a multiplier is not unique; then the one for an
+increase is given (a server that minimum shares fill: its last breakpoint), or the first of device speed and battery.
 
-Minimise ``sum c_n(t_n)`` with ``c_n(t) = w_n (w_delay t + w_energy kappa W^3 / t^2)`` on a device and ``w_n w_delay t`` at a
-server, where ``f_n = W_n / t_n``:
+Minimise ``sum c_n(t_n)`` with ``c_n(t) = w_n (w_delay t + w_energy kappa W^3 / t^2)`` on a device and ``w_n w_delay
+t`` at a server, where ``f_n = W_n / t_n``:
 
 =========  ====================================  ===============================================================
 server i   ``sum f <= F_i``                      mu_i = (sigma_n / f_n)^2 of any task above its minimum share

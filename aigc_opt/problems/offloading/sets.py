@@ -5,15 +5,15 @@ Relax "a user is in one place at most" with prices pi (<= 0; free for a user who
     L(pi) = sum outside + sum_n pi_n + sum_i v_i(pi)
     v_i(pi) = min over sets K of columns of server i (one a user) of sum_K (base - outside_n - pi_n) + V_i(K)
 
-``L(pi) <= optimum`` for every such pi: at a feasible point ``-pi_n (1 - sum of n's columns) >= 0``; summed and added to the
-right side it restores the cost, and each server's set costs at least v_i. At ``pi = least_n - outside_n``, with each v_i
-replaced by its own price relaxation, L is D(mu); v_i is larger, because it knows that tasks are whole.
+``L(pi) <= optimum`` for every such pi: at a feasible point ``-pi_n (1 - sum of n's columns) >= 0``; summed and added
+to the right side it restores the cost, and each server's set costs at least v_i. At ``pi = least_n - outside_n``,
+with each v_i replaced by its own price relaxation, L is D(mu); v_i is larger, because it knows that tasks are whole.
 
-A lower bound on v_i by dynamic programming over speed in G cells of width F/G. With any mu, and all speed used (there is no
-reason not to), ``sum_K c + V_i(K) = min over shares with sum f = F of sum (c + sigma^2/f + mu f) - mu F``. Round each share
-to the nearest cell, keep the best f inside the cell for the cost, and let the cells sum to anything within |K|/2 of G:
-every true set and division is still there, so the minimum is a lower bound. It errs only by (true price - mu) times at most
-|K|/2 cells. Options that cannot be in a set better than a known one are left out first.
+A lower bound on v_i by dynamic programming over speed in G cells of width F/G. With any mu, and all speed used (there
+is no reason not to), ``sum_K c + V_i(K) = min over shares with sum f = F of sum (c + sigma^2/f + mu f) - mu F``.
+Round each share to the nearest cell, keep the best f inside the cell for the cost, and let the cells sum to anything
+within |K|/2 of G: every true set and division is still there, so the minimum is a lower bound. It errs only by (true
+price - mu) times at most |K|/2 cells. Options that cannot be in a set better than a known one are left out first.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Pool:
         return build.build(math.fsum(away)), sets
 
     def mix(self, control: Control) -> tuple[np.ndarray, float] | None:
-        """Best mixture of the pool: prices (N,) of users, and its value, where L would end were no better sets found."""
+        """Best mixture of the pool: prices (N,) of users, and its value, where L ends if no better sets are found."""
         program, sets = self._program(integer=False)
         outcome = Highs(program).solve(control=control, options={"solver": "simplex"})
         if outcome.answer is not Answer.OPTIMAL or outcome.row_duals is None:
@@ -220,7 +220,7 @@ def server_bound(
 def _cell_costs(
     sigma: np.ndarray, least: np.ndarray, c: np.ndarray, mu: float, capacity: float, cells: int
 ) -> np.ndarray:
-    """Least of ``c + sigma^2 / f + mu f`` over the shares f of each cell, (columns, cells + 1); inf where there are none."""
+    """Least of ``c + sigma^2 / f + mu f`` over each cell's shares f, (columns, cells + 1); inf where there are none."""
     width = capacity / cells
     centre = np.arange(cells + 1) * width
     low = np.maximum(np.maximum(centre - 0.5 * width, 1e-9 * capacity)[None], least[:, None])

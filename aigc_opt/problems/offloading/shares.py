@@ -1,11 +1,13 @@
-"""Exact division of a server's speed among its tasks. ::
+"""Exact division of a server's speed among its tasks.
+
+::
 
     V(K, F) = min sum_k sigma_k^2 / f_k   subject to   sum_k f_k <= F,  f_k >= m_k
 
-Stationarity gives ``f_k = max(m_k, sigma_k x)`` with one ``x = 1 / sqrt(mu)`` for the server, mu the price of a GHz (the
-square-root rule, clipped at deadlines). The speed used, ``g(x) = sum_k max(m_k, sigma_k x)``, is convex, piecewise linear
-and increasing, so Newton's method from the right of the root falls monotonically and ends after finitely many steps, exact
-to rounding: no bisection, no sorting, and many servers (or many variants of one) at once.
+Stationarity gives ``f_k = max(m_k, sigma_k x)`` with one ``x = 1 / sqrt(mu)`` for the server, mu the price of a GHz
+(the square-root rule, clipped at deadlines). The speed used, ``g(x) = sum_k max(m_k, sigma_k x)``, is convex,
+piecewise linear and increasing, so Newton's method from the right of the root falls monotonically and ends after
+finitely many steps, exact to rounding: no bisection, no sorting, and many servers (or many variants of one) at once.
 """
 
 from __future__ import annotations
