@@ -127,6 +127,31 @@ class Highs:
         )
         self._check(status, "change bounds")
 
+    def set_costs(self, cost: np.ndarray) -> None:
+        """Change all costs for the next `solve`, whose `Outcome` is then about them."""
+        self.program = dataclasses.replace(self.program, cost=cost)
+        columns = np.arange(cost.size, dtype=np.int32)
+        self._check(self._highs.changeColsCost(cost.size, columns, cost * self._cost_scale), "change costs")
+
+    def add_rows(self, program: LinearProgram) -> None:
+        """Go on with `program`, which is the present one with more rows at its end; the basis is kept.
+
+        Raises
+        ------
+        SolverError
+            If HiGHS refuses the rows.
+
+        """
+        before = self.program.row_upper.size
+        self._scaled, self._row_scale, self._cost_scale = _scaled(program)
+        self.program = program
+        added = self._scaled.matrix.tocsr()[before:]
+        status = self._highs.addRows(
+            added.shape[0], self._scaled.row_lower[before:], self._scaled.row_upper[before:],
+            added.nnz, added.indptr, added.indices, added.data,
+        )  # fmt: skip
+        self._check(status, "take more rows")
+
     def solve(
         self,
         gap: float = 0.0,
@@ -348,12 +373,13 @@ class _Watch:
 
 
 def _scaled(program: LinearProgram) -> tuple[LinearProgram, np.ndarray, float]:
-    """Return the program with rows and costs of extreme size scaled, and the factors: powers of two, so nothing is lost.
+    """Return the program with rows and costs of extreme size scaled, and the factors: powers of two, so all is exact.
 
     HiGHS refuses coefficients above 1e15, drops those below 1e-9, and has absolute tolerances of 1e-7 on costs.
     """
     rows = np.ones(program.row_upper.size)
-    if program.matrix.nnz:
+    sizes = abs(program.matrix.data)
+    if sizes.size and (sizes.max() > 1e6 or sizes.min() < 1e-2):  # else no row can be extreme: most programs end here
         largest = abs(program.matrix).max(axis=1).toarray().ravel()
         extreme = (largest > 0) & ((largest > 1e6) | (largest < 1e-2))
         rows[extreme] = 2.0 ** -np.round(np.log2(largest[extreme]))
@@ -365,7 +391,7 @@ def _scaled(program: LinearProgram) -> tuple[LinearProgram, np.ndarray, float]:
         program,
         cost=program.cost * cost,
         offset=program.offset * cost,
-        matrix=sp.csr_array(sp.diags_array(rows) @ program.matrix),
+        matrix=sp.csc_array(sp.diags_array(rows) @ program.matrix),
         row_lower=program.row_lower * rows,
         row_upper=program.row_upper * rows,
     )
@@ -383,7 +409,7 @@ def _pass(highs: highspy.Highs, program: LinearProgram, names: bool = False) -> 
         lp.row_names_ = _safe_names(program.row_names)
         lp.col_cost_, lp.col_lower_, lp.col_upper_ = program.cost, program.lower, program.upper
         lp.row_lower_, lp.row_upper_ = program.row_lower, program.row_upper
-        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
         lp.a_matrix_.num_col_, lp.a_matrix_.num_row_ = lp.num_col_, lp.num_row_
         lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = (
             matrix.indptr,
@@ -396,7 +422,7 @@ def _pass(highs: highspy.Highs, program: LinearProgram, names: bool = False) -> 
         status = highs.passModel(lp)
     else:
         status = highs.passModel(
-            lp.num_col_, lp.num_row_, matrix.nnz, int(highspy.MatrixFormat.kRowwise),
+            lp.num_col_, lp.num_row_, matrix.nnz, int(highspy.MatrixFormat.kColwise),
             int(highspy.ObjSense.kMinimize), program.offset, program.cost, program.lower, program.upper,
             program.row_lower, program.row_upper, matrix.indptr, matrix.indices, matrix.data,
             program.integer.astype(np.int32),
