@@ -26,7 +26,7 @@ from aigc_opt.problems.offloading.sets import improve
 from aigc_opt.problems.offloading.tables import Tables, build_tables
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.program import LinearProgram
-from aigc_opt.result import Proof
+from aigc_opt.result import Limit, Proof
 from aigc_opt.solvers import Answer
 
 FEW_TASKS = 8
@@ -52,6 +52,10 @@ def infeasible(lines: tuple[str, ...], proof: Proof) -> Found:
 def prices(tables: Tables, interval: Interval, tolerance: float) -> Relaxation:
     """Best prices, by ascent and then by the linear program; their bound is offered to the interval."""
     control = interval.control
+    if not len(tables.user):  # nobody gains from a server: prices are 0
+        nothing, value = np.zeros(0, int), evaluate(tables, np.zeros(tables.servers)).value
+        interval.offer("outside options", bound=value)
+        return Relaxation(np.zeros(tables.servers), value, nothing, np.zeros(0), 0)
     mu, value = raise_prices(tables, first_prices(tables), control.part(0.15, at_most_s=9.0))
     interval.offer("prices", bound=value)
     relaxed = relax(tables, mu, control.part(0.4, at_most_s=120.0), tolerance)
@@ -103,9 +107,13 @@ def decompose(task: Task) -> Found:
         return proved
     if interval.choice is not None and not interval.finished:
         _narrow(task, tables, interval, relaxed, rng)
+    limit = None
     if interval.choice is not None and not interval.finished:
-        _close(task, tables, interval, relaxed)
-    return interval.found(None if interval.closed else control.stop)
+        if _fits(tables, relaxed, interval):
+            _close(task, tables, interval, relaxed)
+        else:
+            limit = Limit.TIME
+    return interval.found(None if interval.closed else control.stop or limit)
 
 
 def _narrow(task: Task, tables: Tables, interval: Interval, relaxed: Relaxation, rng: np.random.Generator) -> None:
@@ -145,8 +153,6 @@ def _fits(tables: Tables, relaxed: Relaxation, interval: Interval, part: float =
 
 def _close(task: Task, tables: Tables, interval: Interval, relaxed: Relaxation) -> None:
     """Close the interval by the compact program over what reduced costs leave."""
-    if not _fits(tables, relaxed, interval):
-        return
     close(
         tables, relaxed.mu, interval.bound, interval.choice, interval.control, task.gap, task.seed,
         seen=lambda choice, bound: interval.offer("compact program", choice, bound, Proof.SOLVER),
