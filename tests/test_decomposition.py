@@ -58,6 +58,6 @@ def test_ascent_stops_when_told_and_returns_its_start():
 
 def test_part_of_a_control_ends_by_share_or_by_seconds():
     assert Control().part().time_limit is None
-    assert Control().part(0.5, at_most_s=3.0).time_limit == 3.0
+    assert Control().part(0.5, most_s=3.0).time_limit == 3.0
     assert Control(10.0).part(0.5).time_limit == pytest.approx(5.0, abs=0.1)
-    assert Control(10.0).part(0.5, at_most_s=1.0).time_limit == 1.0
+    assert Control(10.0).part(0.5, most_s=1.0).time_limit == 1.0

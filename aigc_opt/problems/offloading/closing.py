@@ -105,7 +105,7 @@ def close(
         program_of, columns, partial = _kept(tables, mu, choice, upper, fixing, most_columns)
         program = compact_program(program_of, columns, tangents)
         program.warn_of_magnitudes()
-        part = control.part(at_most_s=mip_seconds)
+        part = control.part(most_s=mip_seconds)
         outcome = Highs(program).solve(
             max(gap * 0.3, 1e-9), part, seed, program_point(tables, columns, tangents, choice), options=options
         )
@@ -119,7 +119,7 @@ def close(
             new = choice_of(tables, columns, outcome.x)
             moved = tangents.add_all(*prices_of(tables, new)) > 0
             if math.isfinite(total_cost(tables, new)):
-                better = descend(tables, new, control.part(at_most_s=5.0))
+                better = descend(tables, new, control.part(most_s=5.0))
                 if total_cost(tables, better) < upper - 1e-12 * abs(upper):
                     choice, upper, moved = better, total_cost(tables, better), True
         seen(choice, None if partial else bound)

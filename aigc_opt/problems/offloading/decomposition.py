@@ -56,9 +56,9 @@ def prices(tables: Tables, interval: Interval, tolerance: float) -> Relaxation:
         nothing, value = np.zeros(0, int), evaluate(tables, np.zeros(tables.servers)).value
         interval.offer("outside options", bound=value)
         return Relaxation(np.zeros(tables.servers), value, nothing, np.zeros(0), 0)
-    mu, value = raise_prices(tables, first_prices(tables), control.part(0.15, at_most_s=9.0))
+    mu, value = raise_prices(tables, first_prices(tables), control.part(0.15, most_s=9.0))
     interval.offer("prices", bound=value)
-    relaxed = relax(tables, mu, control.part(0.4, at_most_s=120.0), tolerance)
+    relaxed = relax(tables, mu, control.part(0.4, most_s=120.0), tolerance)
     interval.offer("linear relaxation", bound=relaxed.value)
     return relaxed
 
@@ -70,7 +70,7 @@ def first_point(tables: Tables, interval: Interval, relaxed: Relaxation, rng: np
     if start is None:
         answer, start = packing(tables, control)
         if answer is Answer.INFEASIBLE:
-            return infeasible(crowded(tables, control.part(at_most_s=30.0)), Proof.SOLVER)
+            return infeasible(crowded(tables, control.part(most_s=30.0)), Proof.SOLVER)
         if start is None:
             return None
     interval.offer("rounding", start)
@@ -124,12 +124,12 @@ def _narrow(task: Task, tables: Tables, interval: Interval, relaxed: Relaxation,
     tasks_a_server = (interval.choice >= 0).sum() / tables.servers
     if tasks_a_server <= FEW_TASKS and tables.servers > 3:
         improve(
-            tables, relaxed.mu, interval.bound, interval.choice, control.part(0.85, at_most_s=300.0), task.gap,
+            tables, relaxed.mu, interval.bound, interval.choice, control.part(0.85, most_s=300.0), task.gap,
             task.seed, seen=lambda choice, bound: interval.offer("sets of tasks", choice, bound),
         )  # fmt: skip
         return
     closed = close(
-        tables, relaxed.mu, relaxed.value, interval.choice, control.part(0.1, at_most_s=10.0), task.gap, task.seed,
+        tables, relaxed.mu, relaxed.value, interval.choice, control.part(0.1, most_s=10.0), task.gap, task.seed,
         most_columns=max(600, 2 * tables.users), mip_seconds=5.0,
         seen=lambda choice, bound: interval.offer("few columns", choice),
     )  # fmt: skip
@@ -138,7 +138,7 @@ def _narrow(task: Task, tables: Tables, interval: Interval, relaxed: Relaxation,
         return
     share = 0.15 if _fits(tables, relaxed, interval, 0.3) else 1.0
     search_neighbourhoods(
-        tables, relaxed.mu, interval.bound, interval.choice, control.part(share, at_most_s=300.0), task.gap, rng,
+        tables, relaxed.mu, interval.bound, interval.choice, control.part(share, most_s=300.0), task.gap, rng,
         size=8 if tables.servers > 12 else 3,
         seen=lambda choice: interval.offer("neighbourhood", choice),
     )  # fmt: skip
@@ -175,7 +175,7 @@ def outer_approximation(task: Task) -> Found:
     interval.offer("one common price", bound=evaluate(tables, mu).value)
     answer, start = packing(tables, control)
     if answer is Answer.INFEASIBLE:
-        return infeasible(crowded(tables, control.part(at_most_s=30.0)), Proof.SOLVER)
+        return infeasible(crowded(tables, control.part(most_s=30.0)), Proof.SOLVER)
     if start is None:
         return interval.found(control.stop)
     interval.offer("packing, local search", descend(tables, start, control))

@@ -58,7 +58,7 @@ def heuristic(make: Callable[[Points, Control, int], Point | None]) -> Callable[
             task.control.report("point found", objective=point.cost)
         limit = task.control.stop
         if point is None and packing(tables, task.control)[0] is Answer.INFEASIBLE:
-            return infeasible(crowded(tables, task.control.part(at_most_s=30.0)), Proof.SOLVER)
+            return infeasible(crowded(tables, task.control.part(most_s=30.0)), Proof.SOLVER)
         if not task.bound:
             return Found(solution, limit=limit)
         interval = Interval(build_tables(task.instance), task.control, task.gap)
@@ -91,7 +91,7 @@ def exact(task: Task) -> Found:
     model = build_model(task.instance)
     outcome = solve_with_scip(model, 0.5 * task.gap, control, task.seed, news)
     if outcome.answer is Answer.INFEASIBLE:
-        return infeasible(crowded(tables, control.part(at_most_s=30.0)), Proof.SOLVER)
+        return infeasible(crowded(tables, control.part(most_s=30.0)), Proof.SOLVER)
     point = None if outcome.values is None else _point_of(Points(tables), model)
     solution = None if point is None else solution_of_point(tables, point)
     return Found(solution, outcome.bound, Proof.NONE if outcome.bound is None else Proof.SOLVER, outcome.limit)

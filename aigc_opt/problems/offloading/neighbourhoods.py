@@ -61,7 +61,7 @@ def search_neighbourhoods(
         part = tables.restricted(users, columns)
         start = np.full(len(users), -1)
         start[inside[users]] = np.searchsorted(columns, choice[users][inside[users]])
-        clock = control.part(at_most_s=2.5 * MIP_SECONDS)
+        clock = control.part(most_s=2.5 * MIP_SECONDS)
         relaxed = relax(part, np.where(chosen, np.maximum(mu, 0.1 * unit), 0.0), clock, 1e-6, rounds=8)
         before = total_cost(part, start)
         if before - relaxed.value <= 0.1 * (upper - value) * len(group) / tables.servers:  # little to win here

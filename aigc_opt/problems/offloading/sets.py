@@ -336,7 +336,7 @@ def improve(
         nonlocal choice, upper
         if new is None:
             return
-        new = descend(tables, new, control.part(at_most_s=seconds))
+        new = descend(tables, new, control.part(most_s=seconds))
         pool.learn(new)
         if total_cost(tables, new) < upper:
             choice, upper = new, total_cost(tables, new)
@@ -388,10 +388,10 @@ def improve(
             offer(pool.draw(rng), 2.0)
         if control.elapsed_s - started > next_whole_s:
             left = min(control.remaining_s, 120.0)
-            offer(pool.choose(choice, control.part(0.2, at_most_s=5.0)), 3.0)
+            offer(pool.choose(choice, control.part(0.2, most_s=5.0)), 3.0)
             next_whole_s = control.elapsed_s - started + max(5.0, 0.3 * left)
     if math.isfinite(ceiling) and control.stop is None and upper - best > gap * abs(upper):
-        offer(pool.choose(choice, control.part(0.8, at_most_s=30.0)), 10.0)
+        offer(pool.choose(choice, control.part(0.8, most_s=30.0)), 10.0)
     return best, choice
 
 
