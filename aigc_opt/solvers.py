@@ -196,7 +196,8 @@ class Highs:
             return _solve_empty(self.program)
         highs = self._highs
         self._set_options(gap, control, seed, options or {})
-        if not self.program.integer.any() and self.program.cost.size > LARGE and not highs.getBasis().valid:
+        free = "solver" not in (options or {}) and not highs.getBasis().valid
+        if free and not self.program.integer.any() and self.program.cost.size > LARGE:
             self._check(highs.setOptionValue("solver", "ipm"), "choose interior points")
         if start is not None:
             solution = highspy.HighsSolution()

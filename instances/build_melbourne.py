@@ -533,7 +533,7 @@ def plain_rates(rates):
 
 def offloading_profile(model):
     """Fields of a model that offloading reads."""
-    source = f"{model['task']}; {model['repository']} on huggingface.co. workload and quality: assumed, see models.json."
+    source = f"{model['task']}; {model['repository']} on huggingface.co. workload, quality: assumed, see models.json."
     return {field: model[field] for field in ("name", "workload", "quality")} | {"source": source}
 
 

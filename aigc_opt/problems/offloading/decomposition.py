@@ -160,8 +160,7 @@ def _close(task: Task, tables: Tables, interval: Interval, relaxed: Relaxation) 
 
 
 def outer_approximation(task: Task) -> Found:
-    """Outer approximation by HiGHS alone: the compact program over all columns, tangents added until the interval
-    closes.
+    """Outer approximation by HiGHS alone, over all columns, with tangents added until the interval closes.
 
     It starts from tangents around one common price and from packed minimum shares, and uses neither the decomposition's
     prices nor its fixing: what it proves, it proves by itself.

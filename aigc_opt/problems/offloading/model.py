@@ -1,5 +1,4 @@
-"""The offloading problem in Pyomo, as a list of named parts: offloading binaries, integer steps, computation times,
-speeds.
+"""The offloading problem in Pyomo, as a list of named parts: places, steps, computation times, speeds.
 
 Names follow ``<variable|constraint|objective>_<component>_<quantity>``. Every part is one family of the mathematics in
 ``docs/formulations.md``.
