@@ -1,8 +1,8 @@
 """SCIP in a process of its own: its interval so far is kept, and it ends at the limit whatever it is doing.
 
-SCIP looks at its clock only between steps; a long presolve or propagation may overrun it. So a child process reads the
-program that Pyomo wrote (`.nl`), writes a line whenever its incumbent or its bound moves, and is ended from outside
-when the time is over or on Ctrl-C.
+SCIP looks at its clock only between steps, and Pyomo not at all while it builds a model; a long presolve or a large
+model may overrun any limit. So a child process builds the Pyomo model of an instance, hands it to SCIP, and writes a
+line whenever the incumbent or the bound moves; it is ended from outside when the time is over or on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aigc_opt.control import Control
 from aigc_opt.errors import MissingSolverError, SolverError
+from aigc_opt.instance.base import Instance
+from aigc_opt.instance.files import save
 from aigc_opt.result import Limit
 from aigc_opt.solvers import GRACE_S, Answer
-
-if TYPE_CHECKING:
-    import pyomo.environ as pyo
 
 POLL_S = 0.1
 INFINITE = 1e19
@@ -56,8 +55,8 @@ class ScipOutcome:
         What stopped it.
     objective, bound : float or None
         Of its incumbent, and its dual bound: SCIP's words, within its tolerances.
-    values : list of float or None
-        The incumbent, in the order of the `.nl` file's variables.
+    values : dict or None
+        Nonzero variables of the incumbent: (name of the Pyomo variable, index) -> value.
 
     """
 
@@ -65,7 +64,7 @@ class ScipOutcome:
     limit: Limit | None
     objective: float | None
     bound: float | None
-    values: list[float] | None
+    values: dict[tuple[str, tuple], float] | None
 
 
 def require_scip() -> None:
@@ -82,18 +81,18 @@ def require_scip() -> None:
 
 
 def solve_with_scip(
-    model: pyo.ConcreteModel,
+    instance: Instance,
     gap: float,
     control: Control,
     seed: int = 0,
     on_news: Callable[[ScipOutcome], None] = lambda outcome: None,
 ) -> ScipOutcome:
-    """Solve a Pyomo model to global optimality; its variables get the incumbent's values, if there is one.
+    """Solve the Pyomo model of an instance to global optimality.
 
     Parameters
     ----------
-    model : pyomo.environ.ConcreteModel
-        A minimisation.
+    instance : Instance
+        Of a problem whose `build_model` makes a minimisation.
     gap : float
         Relative gap at which SCIP may end.
     control : Control
@@ -115,17 +114,10 @@ def solve_with_scip(
 
     """
     require_scip()
-    from pyomo.repn.plugins.nl_writer import NLWriter
-
     with tempfile.TemporaryDirectory(prefix="aigc-opt-") as folder:
-        path = Path(folder) / "program.nl"
-        with open(path, "w", newline="") as stream:
-            info = NLWriter().write(model, stream, linear_presolve=False, scale_model=False)
-        outcome = _run(path, gap, control, seed, on_news)
-    if outcome.values is not None:
-        for variable, value in zip(info.variables, outcome.values, strict=True):
-            variable.set_value(value, skip_validation=True)
-    return outcome
+        path = Path(folder) / "instance.json"
+        save(instance, path)
+        return _run(path, gap, control, seed, on_news)
 
 
 def _run(path: Path, gap: float, control: Control, seed: int, on_news: Callable[[ScipOutcome], None]) -> ScipOutcome:
@@ -202,19 +194,35 @@ def _parsed(line: bytes) -> dict[str, Any]:
 def _outcome(last: dict[str, Any], control: Control) -> ScipOutcome:
     answer = STATUS.get(last.get("status", "timelimit"), Answer.UNKNOWN)
     limit = (control.stop or Limit.TIME) if answer is Answer.STOPPED else None
-    return ScipOutcome(answer, limit, last.get("primal"), last.get("dual"), last.get("values"))
+    values = last.get("values")
+    if values is not None:
+        values = {(name, tuple(index)): value for name, index, value in values}
+    return ScipOutcome(answer, limit, last.get("primal"), last.get("dual"), values)
 
 
 # ----------------------------------------------------------------------------------------------- in the child
 
 
 def _child(path: str, gap: float, limit_s: float, seed: int) -> None:
-    """Solve an `.nl` file and write what is known, a line each time, to standard output."""
+    """Build and solve an instance's model, and write what is known, a line each time, to standard output."""
+    started = time.perf_counter()
+    from pyomo.repn.plugins.nl_writer import NLWriter
     from pyscipopt import SCIP_EVENTTYPE, SCIP_PARAMSETTING, Eventhdlr, Model
 
+    from aigc_opt.instance.files import load
+    from aigc_opt.problems.problem import problem_of
+
+    instance = load(path)
+    program = Path(path).with_suffix(".nl")
+    with open(program, "w", newline="") as stream:
+        info = NLWriter().write(
+            problem_of(instance).build_model(instance), stream, linear_presolve=False, scale_model=False
+        )
+    indices = [(variable.parent_component().local_name, _index(variable.index())) for variable in info.variables]
     model = Model()
     model.hideOutput()
-    model.readProblem(path)
+    model.readProblem(str(program))
+    limit_s -= time.perf_counter() - started
     model.setParam("limits/gap", gap)
     model.setParam("limits/absgap", 0.0)
     if limit_s < float("inf"):
@@ -228,11 +236,12 @@ def _child(path: str, gap: float, limit_s: float, seed: int) -> None:
         line = {"primal": _finite(model.getPrimalbound()), "dual": _finite(model.getDualbound()), **more}
         print(json.dumps(line), flush=True)
 
-    def values() -> list[float] | None:
+    def values() -> list[tuple] | None:
         if not model.getNSols():
             return None
         best = model.getBestSol()
-        return [model.getSolVal(best, variable) for variable in variables]
+        found = [(*at, model.getSolVal(best, variable)) for at, variable in zip(indices, variables, strict=True)]
+        return [item for item in found if item[2] != 0]
 
     class Stream(Eventhdlr):
         last = (None, None)
@@ -255,6 +264,11 @@ def _child(path: str, gap: float, limit_s: float, seed: int) -> None:
     model.includeEventhdlr(Stream(), "stream", "writes the interval")
     model.optimize()
     tell(values=values(), status=model.getStatus())
+
+
+def _index(index: Any) -> tuple:
+    """Return an index as a tuple, the only one's of a variable without indices being empty."""
+    return index if isinstance(index, tuple) else () if index is None else (index,)
 
 
 def _finite(value: float) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,9 +23,6 @@ from aigc_opt.problems.problem import Found, Task
 from aigc_opt.result import Proof
 from aigc_opt.scip import ScipOutcome, require_scip, solve_with_scip
 from aigc_opt.solvers import Answer
-
-if TYPE_CHECKING:
-    import pyomo.environ as pyo
 
 BOUND_TOLERANCE = 1e-6
 """Relative accuracy of the dual bound beside a heuristic."""
@@ -78,8 +74,6 @@ def exact(task: Task) -> Found:
     if task.solver == "highs":
         return outer_approximation(task)
     require_scip()
-    from aigc_opt.problems.offloading.model import build_model
-
     control = task.control
     tables = build_tables(task.instance, prune=False)
     if stuck := unservable(tables):
@@ -88,24 +82,24 @@ def exact(task: Task) -> Found:
     def news(outcome: ScipOutcome) -> None:
         control.report("SCIP", lower_bound=outcome.bound)
 
-    model = build_model(task.instance)
-    outcome = solve_with_scip(model, 0.5 * task.gap, control, task.seed, news)
+    outcome = solve_with_scip(task.instance, 0.5 * task.gap, control, task.seed, news)
     if outcome.answer is Answer.INFEASIBLE:
         return infeasible(crowded(tables, control.part(most_s=30.0)), Proof.SOLVER)
-    point = None if outcome.values is None else _point_of(Points(tables), model)
+    point = None if outcome.values is None else _point_of(Points(tables), outcome.values)
     solution = None if point is None else solution_of_point(tables, point)
     return Found(solution, outcome.bound, Proof.NONE if outcome.bound is None else Proof.SOLVER, outcome.limit)
 
 
-def _point_of(points: Points, model: pyo.ConcreteModel) -> Point | None:
-    """Places and steps of a solved Pyomo model, with exact shares and times."""
+def _point_of(points: Points, values: dict[tuple[str, tuple], float]) -> Point | None:
+    """Places and steps of a point of the Pyomo model, with exact shares and times."""
     tables = points.tables
     users = {user.name: n for n, user in enumerate(tables.instance.users)}
     places = {LOCAL: ON_DEVICE, **{server.name: i for i, server in enumerate(tables.instance.servers)}}
     steps = {count: s for s, count in enumerate(tables.grid.tolist())}
     place, step = np.full(tables.users, TURNED_AWAY), np.zeros(tables.users, int)
-    for (user, where, count), runs in model.runs.items():
-        if (runs.value or 0.0) > 0.5:
+    for (name, index), value in values.items():
+        if name == "runs" and value > 0.5:
+            user, where, count = index
             place[users[user]], step[users[user]] = places[where], steps[count]
     return points.settle(place, step)
 
