@@ -41,15 +41,12 @@ class Closed:
     ----------
     choice : ndarray of int, shape (N,)
     bound : float
-        Total cost that no choice is below.
-    by_solver : bool
-        Whether the bound is a solver's word (and not the one that was given).
+        Total cost that no choice is below: the one that was given, or a solver's that is better.
 
     """
 
     choice: np.ndarray
     bound: float
-    by_solver: bool
 
 
 def close(
@@ -96,7 +93,7 @@ def close(
 
     """
     upper = total_cost(tables, choice)
-    by_solver, fresh = False, True
+    fresh = True
     unit = float(np.median(mu[mu > 0])) if (mu > 0).any() else 1e-3
     tangents = Tangents().add_around(mu, FACTORS, unit)
     options = dict(FINE) if gap < FINE_GAP else {}
@@ -113,7 +110,7 @@ def close(
             break
         if not partial and outcome.bound is not None and outcome.bound > bound:
             # A choice that was left out costs more than `upper`: the optimum is at least the smaller of the two.
-            bound, by_solver = min(outcome.bound, upper), True
+            bound = min(outcome.bound, upper)
         moved = False
         if outcome.x is not None:
             new = choice_of(tables, columns, outcome.x)
@@ -128,7 +125,7 @@ def close(
         if outcome.answer is not Answer.OPTIMAL or not (moved or added or fresh):
             break
         fresh = False
-    return Closed(choice, bound, by_solver)
+    return Closed(choice, bound)
 
 
 def _kept(

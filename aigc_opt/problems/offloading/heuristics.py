@@ -258,9 +258,7 @@ def fixed_steps_point(points: Points, step: int) -> Point | None:
 
 
 def fixed_steps(points: Points, control: Control, seed: int) -> Point | None:
-    """Everybody the same steps, at the place that is cheapest at equal shares: the best of a quarter of the grid,
-    its middle, three quarters and its end.
-    """  # noqa: D205
+    """Everybody the same steps at the cheapest place; the best of one, two, three quarters of the grid and its end."""
     last = len(points.tables.grid) - 1
     found = []
     for step in sorted({last // 4, last // 2, 3 * last // 4, last}):
