@@ -32,6 +32,10 @@ CONTRADICTION = 1e-6
 """A lower bound this far (relative) above a checked point is not rounding: one of the two is wrong."""
 
 
+PACKAGES_OF_SOLVER = {"scip": ("pyomo", "pyscipopt")}
+"""Packages that a solver's numbers depend on, beyond those of every result."""
+
+
 def solve(
     instance: Instance | str | os.PathLike[str],
     method: str | None = None,
@@ -76,7 +80,7 @@ def solve(
     """
     instance = _loaded(instance)
     problem = problem_of(instance)
-    name = method or problem.default_method
+    name = method or problem.method_of_solver.get(solver or "", problem.default_method)
     faults = []
     if name not in problem.methods:
         faults.append(f"method must be one of {', '.join(problem.methods)}, got {name!r}")
@@ -303,16 +307,17 @@ def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:
         trace=tuple(task.control.trace),
         runtime_s=round(task.control.elapsed_s, 6),
         seed=task.seed,
-        versions=versions(),
+        versions=versions(task.solver),
         solution=found.solution,
         checked=found.solution is not None,
+        reasons=found.infeasible,
     )
 
 
-def versions() -> dict[str, str]:
+def versions(solver: str = "highs") -> dict[str, str]:
     """Versions of this package and of what its numbers depend on."""
     found = {"python": platform.python_version()}
-    for name in ("aigc_opt", "highspy", "numpy", "scipy"):
+    for name in ("aigc_opt", "highspy", "numpy", "scipy", *PACKAGES_OF_SOLVER.get(solver, ())):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

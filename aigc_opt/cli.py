@@ -167,13 +167,16 @@ def _give(arguments: argparse.Namespace, instance: Any, result: Any) -> int:
     from aigc_opt.instance.files import dump_json
     from aigc_opt.result import Status
 
-    if arguments.output == "-":
-        sys.stdout.write(dump_json(result.to_dict()))
-    elif arguments.output is not None:
-        result.save(arguments.output)
-        _say(f"wrote {arguments.output}: {result!r}")
-    else:
+    if arguments.output is None:
         print(_summary(instance, result))
+    else:
+        if arguments.output == "-":
+            sys.stdout.write(dump_json(result.to_dict()))
+        else:
+            result.save(arguments.output)
+            _say(f"wrote {arguments.output}: {result!r}")
+        for line in result.reasons:
+            _say(f"aigc-opt: infeasible: {_printable(line)}")
     if result.status is Status.INFEASIBLE:
         return REFUSED
     return UNKNOWN if result.status is Status.UNKNOWN else DONE
@@ -194,6 +197,9 @@ def _summary(instance: Any, result: Any) -> str:
     if result.gap is not None:
         lines.append(f"  gap          {100 * result.gap:.4g}%  (asked for {100 * result.gap_tolerance:.4g}%)")
     lines.append(f"  time         {result.runtime_s:.1f} s")
+    if result.reasons:
+        lines.append(f"No point exists ({result.proof}):")
+        lines += [f"  {_printable(line)}" for line in result.reasons]
     if result.terms is not None:
         total = abs(result.objective) or 1.0
         lines.append("Terms of the objective:")
@@ -201,6 +207,11 @@ def _summary(instance: Any, result: Any) -> str:
     if result.solution is not None:
         lines.append(problem_of(instance).summary(instance, result.solution))
     return "\n".join(lines)
+
+
+def _printable(line: str) -> str:
+    """Escape line breaks and the like that names of a file may hold."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 def _check_writable(output: str | None) -> None:
@@ -248,7 +259,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
 
     solve = command("solve", _solve, "Solve an instance: the best point, and a proven lower bound.", watched)
     solve.add_argument("instance", metavar="INSTANCE")
-    solve.add_argument("--method", metavar="M", help="exact by default; a wrong name lists the others")
+    solve.add_argument("--method", metavar="M", help="an exact one by default; a wrong name lists the others")
     solve.add_argument("--solver", metavar="S", help="solver of a method that uses one")
     solve.add_argument("--gap", type=float, default=1e-4, help="relative gap that counts as optimal (default 1e-4)")
     solve.add_argument("--seed", type=int, default=0)

@@ -58,7 +58,7 @@ class Control:
             return Limit.INTERRUPT
         return Limit.TIME if self.remaining_s <= 0 else None
 
-    def part(self, share: float, most_s: float | None = None) -> Control:
+    def part(self, share: float = 1.0, most_s: float | None = None) -> Control:
         """Return a control for a part of the solve: at most `share` of the time that is left, and `most_s` seconds.
 
         It obeys the same stop signals and shows progress through this one.

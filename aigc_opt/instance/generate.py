@@ -14,6 +14,8 @@ import numpy as np
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import FORMAT, VERSION, Instance
 from aigc_opt.instance.deployment import DeploymentInstance
+from aigc_opt.instance.draws import draws, plain
+from aigc_opt.instance.generate_offloading import OFFLOADING_FAMILIES, generate_offloading
 
 TASKS = (
     "text-to-image", "inpainting", "text-to-music", "chat-small", "chat-large", "super-resolution", "text-to-video",
@@ -59,15 +61,6 @@ DEPLOYMENT_FAMILIES = {
 }
 
 
-def _draws(seed: int) -> Callable[..., np.ndarray]:
-    generator = np.random.Generator(np.random.PCG64(seed))
-
-    def uniform(low: float, high: float, size: int | tuple[int, ...] = 1, decimals: int = 4) -> np.ndarray:
-        return np.round(low + (high - low) * generator.random(size), decimals)
-
-    return uniform
-
-
 def generate_deployment(
     servers: int = 4,
     models: int = 10,
@@ -110,7 +103,7 @@ def generate_deployment(
     if faults:
         raise InputError("generate", faults)
     kind = DEPLOYMENT_FAMILIES[family]
-    uniform = _draws(seed)
+    uniform = draws(seed)
 
     size = np.round(3.0 * 15.0 ** uniform(0, 1, models), 2)  # 3 to 45 GB, as many small as large ones
     memory = np.round(np.minimum(24.0, size * uniform(0.35, 0.9, models)), 2)
@@ -161,7 +154,7 @@ def generate_deployment(
         "arrivals": arrivals,
         "weights": {"delay": 1, "switching": 1, "storage": 20, "gpu_memory": 30},
     }  # fmt: skip
-    return DeploymentInstance.from_dict(_plain(data), "generate")
+    return DeploymentInstance.from_dict(plain(data), "generate")
 
 
 def _arrivals(
@@ -184,18 +177,11 @@ def _arrivals(
     return np.floor(np.round(mean * noise, 6) + 0.5)
 
 
-def _plain(value):
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else value
-
-
-FAMILIES: dict[str, Iterable[str]] = {"deployment": DEPLOYMENT_FAMILIES}
+FAMILIES: dict[str, Iterable[str]] = {"deployment": DEPLOYMENT_FAMILIES, "offloading": OFFLOADING_FAMILIES}
 """Names of each problem's families."""
 
-GENERATORS: dict[str, Callable[..., Instance]] = {"deployment": generate_deployment}
+GENERATORS: dict[str, Callable[..., Instance]] = {
+    "deployment": generate_deployment,
+    "offloading": generate_offloading,
+}
 """Generator of each problem, by the problem's name."""

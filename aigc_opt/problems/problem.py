@@ -86,6 +86,8 @@ class Problem:
         Instance -> the formulation in Pyomo, and as a `LinearProgram`.
     solvers : tuple of str
         Names that `solver` may have, the default first.
+    method_of_solver : mapping
+        Solver -> method that is meant where only the solver is named, if that is not the default method.
 
     """
 
@@ -99,9 +101,10 @@ class Problem:
     build_program: Callable[[Any], Any]
     summary: Callable[[Any, Any], str]
     solvers: tuple[str, ...] = field(default=("highs",))
+    method_of_solver: Mapping[str, str] = field(default_factory=dict)
 
 
-SOLVED = ("deployment",)
+SOLVED = ("deployment", "offloading")
 """Problems that have a folder here, each with its `Problem` under the name PROBLEM; imported when first used."""
 
 
