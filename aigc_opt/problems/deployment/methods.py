@@ -22,13 +22,13 @@ from aigc_opt.program import LinearProgram
 from aigc_opt.result import Proof, gap_of
 from aigc_opt.solvers import Answer, Highs
 
-START_SHARE = 0.3
+START_SHARE = 0.25
 """Share of the time limit that the exact method spends on its starting point at most."""
 
-TIGHTEN_SHARE = 0.75
+TIGHTEN_SHARE = 0.5
 """Share of the time that is left then, which it spends on tightening the relaxation at most."""
 
-NEIGHBOURHOOD_SHARE = 0.5
+NEIGHBOURHOOD_SHARE = 0.75
 """Share of the time that is left then, which it spends on neighbourhoods of its best point at most."""
 
 WORTH_PARTS = 400
