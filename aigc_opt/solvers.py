@@ -27,7 +27,7 @@ from highspy import HighsModelStatus, HighsStatus
 
 from aigc_opt.control import Control
 from aigc_opt.errors import InputError, SolverError
-from aigc_opt.program import LinearProgram
+from aigc_opt.program import Block, LinearProgram
 from aigc_opt.result import Limit
 
 GRACE_S = 1.5
@@ -125,6 +125,37 @@ class Highs:
             len(columns), columns.astype(np.int32), lower.astype(float), upper.astype(float)
         )
         self._check(status, "change bounds")
+
+    def add_rows(self, name: str, matrix: sp.csr_array, lower: np.ndarray, upper: np.ndarray) -> None:
+        """Add a family of rows ``lower <= matrix @ x <= upper``; the next `solve` starts from what the last one left.
+
+        Raises
+        ------
+        SolverError
+            If a number is not what a program may hold, or HiGHS refuses the rows.
+
+        """
+        size, old = upper.size, self.program
+        labels = [(index,) for index in range(size)]
+        self.program = dataclasses.replace(
+            old,
+            matrix=sp.csr_array(sp.vstack([old.matrix, matrix])),
+            row_lower=np.concatenate([old.row_lower, lower]),
+            row_upper=np.concatenate([old.row_upper, upper]),
+            rows=(*old.rows, Block(name, old.row_upper.size, size, lambda: labels)),
+        )
+        factor = _row_scale(matrix)
+        rows = sp.csr_array(sp.diags_array(factor) @ matrix)
+        self._row_scale = np.concatenate([self._row_scale, factor])
+        self._scaled = dataclasses.replace(
+            self._scaled,
+            matrix=sp.csr_array(sp.vstack([self._scaled.matrix, rows])),
+            row_lower=np.concatenate([self._scaled.row_lower, lower * factor]),
+            row_upper=np.concatenate([self._scaled.row_upper, upper * factor]),
+        )
+        starts, columns = rows.indptr[:-1].astype(np.int32), rows.indices.astype(np.int32)
+        status = self._highs.addRows(size, lower * factor, upper * factor, rows.nnz, starts, columns, rows.data)
+        self._check(status, "take more rows")
 
     def solve(
         self,
@@ -345,11 +376,7 @@ def _scaled(program: LinearProgram) -> tuple[LinearProgram, np.ndarray, float]:
 
     HiGHS refuses coefficients above 1e15, drops those below 1e-9, and has absolute tolerances of 1e-7 on costs.
     """
-    rows = np.ones(program.row_upper.size)
-    if program.matrix.nnz:
-        largest = abs(program.matrix).max(axis=1).toarray().ravel()
-        extreme = (largest > 0) & ((largest > 1e6) | (largest < 1e-2))
-        rows[extreme] = 2.0 ** -np.round(np.log2(largest[extreme]))
+    rows = _row_scale(program.matrix)
     dearest = float(abs(program.cost).max(initial=0.0))
     cost = 2.0 ** (10 - np.round(np.log2(dearest))) if dearest > 1e8 or 0 < dearest < 1e-2 else 1.0
     if cost == 1.0 and (rows == 1.0).all():
@@ -363,6 +390,16 @@ def _scaled(program: LinearProgram) -> tuple[LinearProgram, np.ndarray, float]:
         row_upper=program.row_upper * rows,
     )
     return scaled, rows, float(cost)
+
+
+def _row_scale(matrix: sp.csr_array) -> np.ndarray:
+    """Factor of each row: not 1 only where its largest coefficient is of extreme size."""
+    rows = np.ones(matrix.shape[0])
+    if matrix.nnz:
+        largest = abs(matrix).max(axis=1).toarray().ravel()
+        extreme = (largest > 0) & ((largest > 1e6) | (largest < 1e-2))
+        rows[extreme] = 2.0 ** -np.round(np.log2(largest[extreme]))
+    return rows
 
 
 def _pass(highs: highspy.Highs, program: LinearProgram, names: bool = False) -> None:

@@ -86,6 +86,8 @@ class Problem:
         Instance -> the formulation in Pyomo, and as a `LinearProgram`.
     solvers : tuple of str
         Names that `solver` may have, the default first.
+    refusal : callable
+        Instance -> why it cannot be solved as it is, or None.
 
     """
 
@@ -99,9 +101,10 @@ class Problem:
     build_program: Callable[[Any], Any]
     summary: Callable[[Any, Any], str]
     solvers: tuple[str, ...] = field(default=("highs",))
+    refusal: Callable[[Any], str | None] = field(default=lambda instance: None)
 
 
-SOLVED = ("deployment",)
+SOLVED = ("deployment", "two_timescale")
 """Problems that have a folder here, each with its `Problem` under the name PROBLEM; imported when first used."""
 
 
@@ -111,11 +114,15 @@ def problem_of(instance: Instance) -> Problem:
     Raises
     ------
     InputError
-        If this version cannot solve that problem.
+        If this version cannot solve that problem, or the instance has to become another one first.
 
     """
     if instance.problem not in SOLVED:
         raise InputError(
             instance.name, [f"this version reads {instance.problem} instances, but does not solve them yet"]
         )
-    return import_module(f"aigc_opt.problems.{instance.problem}").PROBLEM
+    problem = import_module(f"aigc_opt.problems.{instance.problem}").PROBLEM
+    refusal = problem.refusal(instance)
+    if refusal is not None:
+        raise InputError(instance.name, [refusal])
+    return problem
