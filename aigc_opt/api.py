@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_opt.control import Control, Progress
-from aigc_opt.errors import InputError, SolverError
+from aigc_opt.errors import Fault, InputError, SolverError
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.files import SOLUTION_BYTES, load, read_json, write_text
 from aigc_opt.problems.problem import Found, Problem, Task, problem_of
@@ -238,9 +238,17 @@ def _read_solution(
     if not is_result(data):
         return problem.read_solution(data, instance, str(path)), None
     faults = list(result_faults(data, instance))
+    point = None
+    if data.get("solution") is not None:
+        try:
+            point = problem.read_solution(data["solution"], instance, str(path))
+        except InputError as error:  # told together with the others, by its place in this file
+            faults += [
+                Fault(f"solution.{fault.path}" if fault.path else "solution", fault.message) for fault in error.faults
+            ]
     if faults:
         raise InputError(str(path), faults)
-    return problem.read_solution(data["solution"], instance, str(path)), data
+    return point, data
 
 
 def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:

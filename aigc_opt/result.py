@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aigc_opt.errors import Fault, InputError
 from aigc_opt.instance.base import Instance
+from aigc_opt.instance.fields import describe, path_of, quote
 
 if TYPE_CHECKING:
     import pandas as pd  # imported where a table is made: it takes as long as solving a small instance
 
 RESULT_FORMAT = "aigc-opt/result"
 RESULT_VERSION = 1
+RESULT_KEYS = (
+    "format", "version", "instance", "method", "status", "limit", "objective", "lower_bound", "gap", "gap_tolerance",
+    "certificate", "terms", "trace", "runtime_s", "seed", "versions", "solution",
+)  # fmt: skip
 
 
 class Status(StrEnum):
@@ -234,8 +239,14 @@ def is_result(data: dict[str, Any]) -> bool:
 
 def result_faults(data: dict[str, Any], instance: Instance) -> Iterable[Fault]:
     """Faults of the parts of a result file that a check, or a reader, needs."""
-    if data.get("version") != RESULT_VERSION:
-        yield Fault("version", f"must be {RESULT_VERSION}, got {data.get('version')!r}")
+    for key in data:
+        if key not in RESULT_KEYS:
+            yield Fault(path_of((key,)), "unknown key")
+    version = data.get("version")
+    if isinstance(version, bool) or version != RESULT_VERSION:
+        yield Fault("version", f"must be {RESULT_VERSION}, got {describe(version)}")
+    if "status" in data and data["status"] not in list(Status):
+        yield Fault("status", f"must be {' or '.join(Status)}, got {describe(data['status'])}")
     head = data.get("instance")
     if not isinstance(head, dict) or not isinstance(head.get("sha256"), str):
         yield Fault("instance.sha256", "is required, but missing")
@@ -243,7 +254,7 @@ def result_faults(data: dict[str, Any], instance: Instance) -> Iterable[Fault]:
         name = head.get("name")
         yield Fault(
             "instance.sha256",
-            f"this is the result of another instance ({name!r}, {head['sha256'][:12]}...), "
+            f"this is the result of another instance ({describe(name)}, {quote(head['sha256'][:12])}...), "
             f"not of {instance.name!r} ({instance.sha256[:12]}...)",
         )
     for key in ("objective", "lower_bound"):
@@ -251,7 +262,7 @@ def result_faults(data: dict[str, Any], instance: Instance) -> Iterable[Fault]:
         if not (
             value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
         ):
-            yield Fault(key, f"must be a finite number or null, got {value!r}")
+            yield Fault(key, f"must be a finite number or null, got {describe(value)}")
     terms = data.get("terms")
     if terms is not None and not (
         isinstance(terms, dict)

@@ -27,7 +27,7 @@ from highspy import HighsModelStatus, HighsStatus
 
 from aigc_opt.control import Control
 from aigc_opt.errors import InputError, SolverError
-from aigc_opt.program import Block, LinearProgram
+from aigc_opt.program import LinearProgram
 from aigc_opt.result import Limit
 
 GRACE_S = 1.5
@@ -126,35 +126,29 @@ class Highs:
         )
         self._check(status, "change bounds")
 
-    def add_rows(self, name: str, matrix: sp.csr_array, lower: np.ndarray, upper: np.ndarray) -> None:
-        """Add a family of rows ``lower <= matrix @ x <= upper``; the next `solve` starts from what the last one left.
+    def set_costs(self, cost: np.ndarray) -> None:
+        """Change all costs for the next `solve`, whose `Outcome` is then about them."""
+        self.program = dataclasses.replace(self.program, cost=cost)
+        columns = np.arange(cost.size, dtype=np.int32)
+        self._check(self._highs.changeColsCost(cost.size, columns, cost * self._cost_scale), "change costs")
+
+    def add_rows(self, program: LinearProgram) -> None:
+        """Go on with `program`, which is the present one with more rows at its end; the basis is kept.
 
         Raises
         ------
         SolverError
-            If a number is not what a program may hold, or HiGHS refuses the rows.
+            If HiGHS refuses the rows.
 
         """
-        size, old = upper.size, self.program
-        labels = [(index,) for index in range(size)]
-        self.program = dataclasses.replace(
-            old,
-            matrix=sp.csr_array(sp.vstack([old.matrix, matrix])),
-            row_lower=np.concatenate([old.row_lower, lower]),
-            row_upper=np.concatenate([old.row_upper, upper]),
-            rows=(*old.rows, Block(name, old.row_upper.size, size, lambda: labels)),
-        )
-        factor = _row_scale(matrix)
-        rows = sp.csr_array(sp.diags_array(factor) @ matrix)
-        self._row_scale = np.concatenate([self._row_scale, factor])
-        self._scaled = dataclasses.replace(
-            self._scaled,
-            matrix=sp.csr_array(sp.vstack([self._scaled.matrix, rows])),
-            row_lower=np.concatenate([self._scaled.row_lower, lower * factor]),
-            row_upper=np.concatenate([self._scaled.row_upper, upper * factor]),
-        )
-        starts, columns = rows.indptr[:-1].astype(np.int32), rows.indices.astype(np.int32)
-        status = self._highs.addRows(size, lower * factor, upper * factor, rows.nnz, starts, columns, rows.data)
+        before = self.program.row_upper.size
+        self._scaled, self._row_scale, self._cost_scale = _scaled(program)
+        self.program = program
+        added = self._scaled.matrix.tocsr()[before:]
+        status = self._highs.addRows(
+            added.shape[0], self._scaled.row_lower[before:], self._scaled.row_upper[before:],
+            added.nnz, added.indptr, added.indices, added.data,
+        )  # fmt: skip
         self._check(status, "take more rows")
 
     def solve(
@@ -372,11 +366,16 @@ class _Watch:
 
 
 def _scaled(program: LinearProgram) -> tuple[LinearProgram, np.ndarray, float]:
-    """Return the program with rows and costs of extreme size scaled, and the factors: powers of two, so nothing is lost.
+    """Return the program with rows and costs of extreme size scaled, and the factors: powers of two, so all is exact.
 
     HiGHS refuses coefficients above 1e15, drops those below 1e-9, and has absolute tolerances of 1e-7 on costs.
     """
-    rows = _row_scale(program.matrix)
+    rows = np.ones(program.row_upper.size)
+    sizes = abs(program.matrix.data)
+    if sizes.size and (sizes.max() > 1e6 or sizes.min() < 1e-2):  # else no row can be extreme: most programs end here
+        largest = abs(program.matrix).max(axis=1).toarray().ravel()
+        extreme = (largest > 0) & ((largest > 1e6) | (largest < 1e-2))
+        rows[extreme] = 2.0 ** -np.round(np.log2(largest[extreme]))
     dearest = float(abs(program.cost).max(initial=0.0))
     cost = 2.0 ** (10 - np.round(np.log2(dearest))) if dearest > 1e8 or 0 < dearest < 1e-2 else 1.0
     if cost == 1.0 and (rows == 1.0).all():
@@ -385,21 +384,11 @@ def _scaled(program: LinearProgram) -> tuple[LinearProgram, np.ndarray, float]:
         program,
         cost=program.cost * cost,
         offset=program.offset * cost,
-        matrix=sp.csr_array(sp.diags_array(rows) @ program.matrix),
+        matrix=sp.csc_array(sp.diags_array(rows) @ program.matrix),
         row_lower=program.row_lower * rows,
         row_upper=program.row_upper * rows,
     )
     return scaled, rows, float(cost)
-
-
-def _row_scale(matrix: sp.csr_array) -> np.ndarray:
-    """Factor of each row: not 1 only where its largest coefficient is of extreme size."""
-    rows = np.ones(matrix.shape[0])
-    if matrix.nnz:
-        largest = abs(matrix).max(axis=1).toarray().ravel()
-        extreme = (largest > 0) & ((largest > 1e6) | (largest < 1e-2))
-        rows[extreme] = 2.0 ** -np.round(np.log2(largest[extreme]))
-    return rows
 
 
 def _pass(highs: highspy.Highs, program: LinearProgram, names: bool = False) -> None:
@@ -413,7 +402,7 @@ def _pass(highs: highspy.Highs, program: LinearProgram, names: bool = False) -> 
         lp.row_names_ = _safe_names(program.row_names)
         lp.col_cost_, lp.col_lower_, lp.col_upper_ = program.cost, program.lower, program.upper
         lp.row_lower_, lp.row_upper_ = program.row_lower, program.row_upper
-        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
         lp.a_matrix_.num_col_, lp.a_matrix_.num_row_ = lp.num_col_, lp.num_row_
         lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = (
             matrix.indptr,
@@ -426,7 +415,7 @@ def _pass(highs: highspy.Highs, program: LinearProgram, names: bool = False) -> 
         status = highs.passModel(lp)
     else:
         status = highs.passModel(
-            lp.num_col_, lp.num_row_, matrix.nnz, int(highspy.MatrixFormat.kRowwise),
+            lp.num_col_, lp.num_row_, matrix.nnz, int(highspy.MatrixFormat.kColwise),
             int(highspy.ObjSense.kMinimize), program.offset, program.cost, program.lower, program.upper,
             program.row_lower, program.row_upper, matrix.indptr, matrix.indices, matrix.data,
             program.integer.astype(np.int32),

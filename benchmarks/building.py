@@ -49,7 +49,7 @@ def with_aigc_opt() -> Callable:
 
 
 def with_linopy() -> Callable:
-    """Whole arrays with named dimensions, masks where nothing arrives or is shared, and linopy's direct way to HiGHS."""
+    """Whole arrays with named dimensions, masks where nothing arrives or is shared, the direct way to HiGHS."""
     import linopy
     import xarray as xr
 
@@ -271,7 +271,9 @@ def _lean(instance: DeploymentInstance):
     per_route = amount[k_demand] * costs.serve[d_origin[k_demand], d_model[k_demand], k_server]
     route = family("route", per_route)
     to_cloud = family("to_cloud", amount * costs.serve[d_origin, d_model, -1])
-    m.cost = pyo.Objective(expr=LinearExpression(constant=0, linear_coefs=objective_costs, linear_vars=objective_variables))
+    m.cost = pyo.Objective(
+        expr=LinearExpression(constant=0, linear_coefs=objective_costs, linear_vars=objective_variables)
+    )
     rows = []
 
     def add(coefficients: list, variables: list, upper: float, lower: float | None = None) -> None:
@@ -472,7 +474,7 @@ def processor() -> str:
 
 def table(runs: dict, prints: dict, names: list[str], repeat: int) -> str:
     lines = [
-        "| Columns | Rows | Nonzeros | Library | Time (s), median | Least to most (s) | Times ours | Peak memory (MB) |",
+        "| Columns | Rows | Nonzeros | Library | Time (s), median | Range (s) | Times ours | Peak memory (MB) |",
         "|---:|---:|---:|---|---:|---:|---:|---:|",
     ]
     for size, ours in prints.items():
@@ -502,7 +504,9 @@ def table(runs: dict, prints: dict, names: list[str], repeat: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="SERVERSxMODELSxSLOTS", help="smallest first")
+    parser.add_argument(
+        "--sizes", nargs="+", default=list(SIZES), metavar="SERVERSxMODELSxSLOTS", help="smallest first"
+    )
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--all", action="store_true", help="also the slow ways at all sizes")
     parser.add_argument("--output", type=Path, metavar="FILE.md", help="also write the table here")

@@ -18,7 +18,7 @@ from aigc_opt.solvers import Answer, Highs
 
 def program(cost, matrix, row_lower, row_upper, lower=0.0, upper=1.0, integer=False, offset=0.0) -> LinearProgram:
     size = len(cost)
-    matrix = sp.csr_array(np.array(matrix, float).reshape(-1, size) if size else np.zeros((len(row_lower), 0)))
+    matrix = sp.csc_array(np.array(matrix, float).reshape(-1, size) if size else np.zeros((len(row_lower), 0)))
     return LinearProgram(
         np.array(cost, float),
         np.broadcast_to(np.array(lower, float), size).copy(),

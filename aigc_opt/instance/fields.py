@@ -143,6 +143,8 @@ def _axis(letter: str, size: int) -> str:
     return f"{entries} ({names[letter]})" if letter in names else entries
 
 
+_LISTS = frozenset((list, tuple))
+
 _SKIPPED = object()
 """Stands in the place of entries that are not there, so that the entries that are can still be judged."""
 
@@ -164,8 +166,13 @@ def _flatten(value: Any, axes: tuple[str, ...], sizes: Sizes) -> tuple[list[Any]
     faults: list[tuple[Place, str]] = []
     for letter in axes:
         known = _known_length(letter, sizes)
-        lengths = [len(item) if isinstance(item, list | tuple) else -1 for item in level]
+        lengths = [len(item) if type(item) in _LISTS else -1 for item in level]
         expected = known if known is not None else next((size for size in lengths if size > 0), None)
+        right = lengths.count(-1 if expected is None else expected)
+        if right == len(level) and expected is not None:
+            shape.append(expected)
+            level = list(itertools.chain.from_iterable(level))
+            continue
         wrong = [index for index, size in enumerate(lengths) if size != expected and level[index] is not _SKIPPED]
         for index in wrong[:FAULTS_PER_ARRAY]:
             if lengths[index] < 0:

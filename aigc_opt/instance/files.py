@@ -45,8 +45,9 @@ INLINE_REQUESTS = 50_000
 NPZ_BYTES = 2**29
 """Largest npz file that is read, unpacked."""
 
-INTEGER_DIGITS = 400
-"""An integer of more digits than any double has is read as infinite: fields then refuse it by its path."""
+INTEGER_DIGITS = 308
+"""An integer of more digits is read as a double, mostly infinite: fields then refuse it by its path, and Python
+need not convert it, which takes long and has a limit of its own."""
 
 
 class _Object(dict):
@@ -93,12 +94,7 @@ def _parse(path: str | os.PathLike[str], limit: int) -> tuple[dict[str, Any], li
 
     with _no_collection():
         try:
-            try:
-                data = json.loads(text, object_pairs_hook=as_object)
-            except json.JSONDecodeError:
-                raise
-            except ValueError:  # an integer of more digits than Python converts
-                data = json.loads(text, object_pairs_hook=as_object, parse_int=as_integer)
+            data = json.loads(text, object_pairs_hook=as_object, parse_int=as_integer)
         except json.JSONDecodeError as error:
             what = f"{error.msg[0].lower()}{error.msg[1:]}".removesuffix(" at")
             where = f"line {error.lineno} column {error.colno}"
@@ -182,10 +178,10 @@ def load(path: str | os.PathLike[str]) -> Instance:
     """
     origin = str(path)
     data, faults = _parse(path, INSTANCE_BYTES)
+    unread = False
     try:
         kind = INSTANCES[head_of(data, INSTANCES, origin)]
         requests = data.get("requests")
-        unread = False
         if kind is TwoTimescaleInstance and isinstance(requests, dict) and "npz" in requests:
             try:
                 data["requests"] = _requests_of(read_npz(path, requests, "requests", REQUEST_ARRAYS, ("model",)))

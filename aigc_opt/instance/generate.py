@@ -99,7 +99,7 @@ def generate_deployment(
     family : str
         One of `DEPLOYMENT_FAMILIES`.
     load : float
-        Demand for GPU-seconds over what servers have, where they are limited (0.9: peaks are too much, the mean is not).
+        Demand for GPU-seconds over what servers have, where limited (0.9: peaks are too much, the mean is not).
     seed : int
     name : str, optional
 

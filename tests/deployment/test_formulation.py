@@ -24,7 +24,7 @@ def canonical_arrays(program: LinearProgram) -> tuple[dict, dict]:
         for k, name in enumerate(program.column_names)
     }
     rows = {}
-    matrix = program.matrix
+    matrix = program.matrix.tocsr()
     for r, name in enumerate(program.row_names):
         part = slice(matrix.indptr[r], matrix.indptr[r + 1])
         entries = {program.column_names[c]: v for c, v in zip(matrix.indices[part], matrix.data[part], strict=True)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -118,10 +119,18 @@ class DeploymentProgram:
         pooled("energy", costs.energy_j, costs.work_j, costs.load_j)
 
         self.program: LinearProgram = build.build()
+        self._costs = costs
         self._placement = (stored, loaded, fetch, load)
         self._demand = (d_slot, d_origin, d_model)
         self._route = (k_slot, k_origin, k_model, k_server)
         self._columns = (route, to_cloud)
+
+    def knapsacks(self) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+        """Yield columns [T, M], sizes [M] and capacity of each server's GPU memory and disk."""
+        costs = self._costs
+        for j in range(self.instance.shape[1]):
+            yield self._placement[1][:, j], costs.memory_gb, float(costs.gpu_memory_gb[j])
+            yield self._placement[0][:, j], costs.size_gb, float(costs.storage_gb[j])
 
     def placement(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return stored and loaded, shape (T, E, M) of 0 and 1, as rounded from a point of the program."""

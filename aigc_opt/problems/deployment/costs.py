@@ -56,6 +56,7 @@ class Costs:
         ------
         InputError
             If the instance's numbers are so large that the objective would overflow.
+
         """
         with np.errstate(over="ignore", invalid="ignore"):
             costs = cls._of(instance)

@@ -13,6 +13,7 @@ Where the steps that must be given do not fit, the slot's own row ``sum_u min_st
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from aigc_opt.control import Control
 from aigc_opt.problems.two_timescale.enumeration import Caches
 from aigc_opt.problems.two_timescale.frames import Cuts, Frames, switching_cost
 from aigc_opt.problems.two_timescale.search import popular_caches, with_room_for_steps
-from aigc_opt.program import INF, LinearProgram, ProgramBuilder
+from aigc_opt.program import INF, Block, LinearProgram, ProgramBuilder
 from aigc_opt.solvers import Answer, Highs
 
 RELAXED_ROUNDS = 40
@@ -101,7 +102,15 @@ class Master:
             columns, rows = np.concatenate([columns, cost]), np.concatenate([rows, row])
             values = np.concatenate([values, np.ones(len(cost))])
         matrix = sp.csr_array((values, (rows, columns)), shape=(len(row), self.program.cost.size))
-        self.solver.add_rows(name, matrix, lower, upper)
+        old = self.program
+        self.program = dataclasses.replace(
+            old,
+            matrix=sp.csr_array(sp.vstack([old.matrix, matrix])),
+            row_lower=np.concatenate([old.row_lower, lower]),
+            row_upper=np.concatenate([old.row_upper, upper]),
+            rows=(*old.rows, Block(name, old.row_upper.size, len(row), lambda: list(enumerate(of.tolist())))),
+        )
+        self.solver.add_rows(self.program)
 
     def caches(self, x: np.ndarray) -> np.ndarray:
         """Return the caches (T, M) of a point."""
