@@ -225,7 +225,7 @@ def optimum(instance: TwoTimescaleInstance) -> float:
     for t in range(frames):
         asked.append([])
         for k in range(slots):
-            wanted = requests["model"][t][k]
+            wanted = [None if m is None else int(m) for m in requests["model"][t][k]]
             who = [u for u, m in enumerate(wanted) if m is not None]
             of = lambda key: [requests[key][t][k][u] for u in who]  # noqa: B023, E731
             powers = [data["user_power_w"][u] for u in who]

@@ -198,14 +198,16 @@ def solve_benders(
     master = Master(frames, relaxed=False)
     for cuts in relax(frames, control.part(0.3)).cuts:
         master.add(every, cuts.const, cuts.grad)
-    caches, rounds = best, 0
+    caches, rounds, met = best, 0, set()
     while True:
         value, bound = frames.exact(every, caches, slot_relative, control)
         cost = value.sum() + switching_cost(e, caches)
         if cost < upper:
             best, upper = caches, cost
         report(f"benders: round {rounds}", upper, lower)
-        if upper - lower <= gap * abs(upper + offset) or control.stop is not None:
+        again = caches.tobytes() in met  # what is left is within the tolerances of HiGHS
+        met.add(caches.tobytes())
+        if again or upper - lower <= gap * abs(upper + offset) or control.stop is not None:
             return Caches(best, upper, min(lower, upper)), rounds > 0
         fits = np.isfinite(bound)
         master.add_step_rows(frames, every[~fits], caches[~fits])
