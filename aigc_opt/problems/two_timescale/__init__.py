@@ -17,6 +17,13 @@ def refusal(instance: TwoTimescaleInstance) -> str | None:
     return "is a process, not an episode: draw one with `aigc-opt sample`, or judge policies with `aigc-opt evaluate`"
 
 
+def build_model(instance: TwoTimescaleInstance):
+    """Build the Pyomo model; Pyomo is imported here only, because it takes seconds."""
+    from aigc_opt.problems.two_timescale.model import build_model
+
+    return build_model(instance)
+
+
 def build_program(instance: TwoTimescaleInstance):
     """Refuse: rates and curves are not linear, so there is no linear program to write."""
     raise InputError(instance.name, ["is not a linear program: only .tex can be written of it"])
@@ -29,7 +36,7 @@ PROBLEM = Problem(
     methods=METHODS,
     default_method="decomposition",
     bound=bound,
-    build_model=None,
+    build_model=build_model,
     build_program=build_program,
     summary=lambda instance, solution: "",
     refusal=refusal,
