@@ -7,6 +7,7 @@ from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.problems.problem import Problem
 from aigc_opt.problems.two_timescale.check import check
 from aigc_opt.problems.two_timescale.methods import METHODS, bound
+from aigc_opt.problems.two_timescale.reports import summary
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
 
 
@@ -38,6 +39,6 @@ PROBLEM = Problem(
     bound=bound,
     build_model=build_model,
     build_program=build_program,
-    summary=lambda instance, solution: "",
+    summary=summary,
     refusal=refusal,
 )
