@@ -149,11 +149,11 @@ class Curves:
             cost[smooth] = self.smooth_value(m[smooth], steps[smooth])
         return np.where(limit >= self.least, cost, np.inf), steps
 
-    def polygons(self, pieces: int = 24) -> list[tuple[np.ndarray, np.ndarray]]:
+    def polygons(self, pieces: int = 30) -> list[tuple[np.ndarray, np.ndarray]]:
         """Vertices (steps, cost) of a convex polygon on or below each model's curve.
 
-        The lower hull of a piecewise curve; the envelope of `pieces` tangents of a smooth one. Whatever is built on
-        them is a lower bound.
+        The lower hull of a piecewise curve; the envelope of about `pieces` tangents of a smooth one. Whatever is built
+        on them is a lower bound.
         """
         found = []
         for m in range(len(self.kind)):
@@ -170,15 +170,16 @@ class Curves:
 
     def _tangents(self, m: int, pieces: int) -> tuple[np.ndarray, np.ndarray]:
         least, most, shape = self.least, self.most, self.shape[m]
-        if self.kind[m] == EXPONENTIAL:
-            first, last = np.exp(-least / shape), np.exp(-most / shape)
-            flat = first - last <= 1e-12 * first
-            at = np.linspace(least, most, 3) if flat else -shape * np.log(np.linspace(first, last, pieces))
-            at = np.clip(np.where(np.isfinite(at), at, most), least, most)
-            slope = self.linear[m] - self.amplitude[m] / shape * np.exp(-at / shape)
-        else:
-            at = np.clip(np.geomspace(least, most, pieces), least, most)
-            slope = self.linear[m] - self.amplitude[m] * shape * at ** (-shape - 1.0)
+        ends = np.array([least, most])
+        exponential = self.kind[m] == EXPONENTIAL
+        fall = np.exp(-ends / shape) / shape if exponential else shape * ends ** (-shape - 1.0)
+        first, last = self.amplitude[m] * fall
+        # Where the falling part falls at rates of every size, and where the whole is least.
+        rates = np.geomspace(max(last, 1e-4 * first, 1e-300), max(first, 1e-300), pieces)
+        prices = np.r_[0.0, rates - self.linear[m]]
+        at = np.unique(np.r_[ends, self.smooth_argmin(np.full(len(prices), m), prices)])
+        fall = np.exp(-at / shape) / shape if exponential else shape * at ** (-shape - 1.0)
+        slope = self.linear[m] - self.amplitude[m] * fall
         value = self.smooth_value(np.full(len(at), m), at)
         rise = np.diff(slope)
         bends = rise > 1e-13 * (abs(slope[1:]) + 1e-300)

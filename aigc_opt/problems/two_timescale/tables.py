@@ -55,7 +55,7 @@ class SlotTable:
             # The cloud, a point at 0 steps, joins the hull: its first edge goes to the vertex of the steepest descent.
             least = np.minimum(cost[:, 0], cloud) if episode.min_steps == 0 else cloud
             positive = steps > 0
-            ray = np.where(positive, (cost - least[:, None]) / np.where(positive, steps, 1.0), 0.0)
+            ray = np.where(positive, (cost - least[:, None]) / np.where(positive, steps, 1.0), np.inf)
             vertex, every = ray.argmin(axis=1), np.arange(len(users))
             self._start, self._used = np.bincount(own, least - cloud, number), np.zeros(number)
             later = np.arange(run.shape[1]) >= vertex[:, None]
