@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -54,12 +55,13 @@ class Control:
             return Limit.INTERRUPT
         return Limit.TIME if self.remaining_s <= 0 else None
 
-    def part(self, share: float) -> Control:
-        """Return a control for a first part of the solve, which may take at most `share` of the time that is left.
+    def part(self, share: float, most_s: float | None = None) -> Control:
+        """Return a control for a part of the solve: at most `share` of the time that is left, and `most_s` seconds.
 
         It obeys the same stop signals and shows progress through this one.
         """
-        return _Part(self, None if self.time_limit is None else share * self.remaining_s)
+        limits = [limit for limit in (share * self.remaining_s, most_s) if limit is not None and limit < math.inf]
+        return _Part(self, min(limits, default=None))
 
     def report(self, event: str, objective: float | None = None, lower_bound: float | None = None) -> None:
         """Tell what is known now: a point's objective, a proven bound, or neither (a sign of life).
@@ -130,21 +132,20 @@ class ProgressLine:
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._every_s = every_s if every_s is not None else (0.1 if self._live else 1.0)
-        self._last_s = -float("inf")
-        self._last_row: TraceRow | None = None
+        self._shown_s = -float("inf")
+        self._shown_event = ""
+        self._unshown: TraceRow | None = None
         self._width = 0
 
     def __call__(self, row: TraceRow) -> None:
-        """Show a moment of the solve."""
-        previous, self._last_row = self._last_row, row
-        news = previous is None or row.event.partition(":")[0] != previous.event.partition(":")[0]
-        if row.elapsed_s - self._last_s < self._every_s and not (news and not self._live):
-            return
-        self._show(row)
+        """Show a moment of the solve, unless the one before was shown just now."""
+        self._unshown = row
+        new_stage = row.event.partition(":")[0] != self._shown_event.partition(":")[0]
+        if row.elapsed_s - self._shown_s >= self._every_s or (new_stage and not self._live):
+            self._show(row)
 
     def _show(self, row: TraceRow) -> None:
-        self._last_s = row.elapsed_s
-        self._last_row = None if row is self._last_row else self._last_row
+        self._shown_s, self._shown_event, self._unshown = row.elapsed_s, row.event, None
         gap = gap_of(row.objective, row.lower_bound)
         cells = [
             f"{row.elapsed_s:8.1f} s",
@@ -163,8 +164,8 @@ class ProgressLine:
 
     def close(self) -> None:
         """Show the last moment if it was not shown, and leave the line."""
-        if self._last_row is not None:
-            self._show(self._last_row)
+        if self._unshown is not None:
+            self._show(self._unshown)
         if self._live and self._width:
             self._stream.write("\n")
             self._stream.flush()

@@ -33,6 +33,9 @@ from aigc_opt.result import Limit
 GRACE_S = 1.5
 """How long a solver may go on after the time limit or Ctrl-C before it is left behind in its thread."""
 
+LARGE = 10_000
+"""Columns from which on a linear program without a basis to start from is solved by interior points."""
+
 FEASIBILITY = 1e-5
 """Largest violation (relative to the row's or bound's size) of a point that is taken from a solver at all."""
 
@@ -189,6 +192,8 @@ class Highs:
             return _solve_empty(self.program)
         highs = self._highs
         self._set_options(gap, control, seed)
+        if not self.program.integer.any() and self.program.cost.size > LARGE and not highs.getBasis().valid:
+            self._check(highs.setOptionValue("solver", "ipm"), "choose interior points")
         if start is not None:
             solution = highspy.HighsSolution()
             solution.col_value = np.asarray(start, float).tolist()
@@ -213,6 +218,8 @@ class Highs:
         highs = self._highs
         self._check(highs.resetOptions(), "reset its options")
         remaining = math.inf if control is None else control.remaining_s
+        if not self.program.integer.any():
+            remaining += highs.getRunTime()  # an LP's clock goes on from call to call, a MIP's starts anew
         for name, value in (
             ("output_flag", False),
             ("mip_rel_gap", float(gap)),

@@ -111,6 +111,20 @@ def test_options_do_not_stick():
     assert Highs(made).solve(gap=0.0).objective == pytest.approx(tight.objective)
 
 
+def test_time_limit_is_that_of_the_call():
+    """The clock of a linear program goes on from call to call in HiGHS; here every call has its own limit."""
+    random = np.random.default_rng(0)
+    matrix = random.random((300, 400))
+    made = program(-random.random(400), matrix, np.full(300, -INF), np.full(300, 20.0))
+    solver = Highs(made)
+    began = time.perf_counter()
+    assert solver.solve(control=Control(60)).answer is Answer.OPTIMAL
+    limit = 3 * (time.perf_counter() - began)
+    for _ in range(12):
+        solver.set_costs(-random.random(400))
+        assert solver.solve(control=Control(limit)).answer is Answer.OPTIMAL
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", ["cost", "matrix", "offset"])
 def test_numbers_that_are_none_do_not_go_in(bad, place):

@@ -22,7 +22,8 @@ DATA = {
          "latency": {"base_s": 0.5, "per_step_s": 0.1}},
     ],
     "servers": [
-        {"name": "s", "storage_gb": 5, "gpu_memory_gb": 4, "cloud_gbps": 8, "io_gb_per_s": 2, "gpu_s": 10, "energy_j": 30},
+        {"name": "s", "storage_gb": 5, "gpu_memory_gb": 4, "cloud_gbps": 8, "io_gb_per_s": 2, "gpu_s": 10,
+         "energy_j": 30},
         {"name": "t", "storage_gb": 6, "gpu_memory_gb": 5, "cloud_gbps": 4, "io_gb_per_s": 1},
     ],
     "cloud_delay_s": [9, 7],
@@ -85,7 +86,7 @@ def test_value_by_hand(instance, solution):
         ({"stored": {(0, 0, 1): 1}}, "storage", "slot 1, server s", 1),
         ({"stored": {(1, 1, 1): 0}}, "on_disk", "slot 2, server t, model b", 1),
         ({"routing": {(0, 0, 0, 2): 0.1}}, "served", "slot 1, server s, model a", 0.1),
-        ({"routing": {(1, 1, 0, 2): 0.5}}, "served", "slot 2, server t, model a", 0.5),  # nothing arrives: still a share
+        ({"routing": {(1, 1, 0, 2): 0.5}}, "served", "slot 2, server t, model a", 0.5),  # though nothing arrives
         ({"routing": {(0, 1, 1, 1): -0.2, (0, 1, 1, 2): 1.2}}, "routing_is_share", "served by t", 0.2),
         ({"routing": {(1, 1, 0, 0): -0.2, (1, 1, 0, 2): 1.2}}, "routing_is_share", "served by s", 0.2),
         ({"routing": {(0, 1, 1, 1): 1, (0, 1, 1, 2): 0}}, "only_loaded", "slot 1, server t, model b, served by t", 1),

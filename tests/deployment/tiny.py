@@ -40,7 +40,8 @@ def tiny(
         ],
         "servers": [
             {
-                "name": f"s{j}", "storage_gb": maybe(0.1, 0, number(2, 12)), "gpu_memory_gb": maybe(0.1, 0, number(2, 9)),
+                "name": f"s{j}",
+                "storage_gb": maybe(0.1, 0, number(2, 12)), "gpu_memory_gb": maybe(0.1, 0, number(2, 9)),
                 "cloud_gbps": number(1, 9), "io_gb_per_s": number(0.5, 3),
                 "gpu_s": maybe(0.1, 0, number(3, 30)) if limited else None,
                 "energy_j": maybe(0.1, 0, number(20, 150)) if limited else None,

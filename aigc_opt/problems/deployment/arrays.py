@@ -132,6 +132,12 @@ class DeploymentProgram:
             yield self._placement[1][:, j], costs.memory_gb, float(costs.gpu_memory_gb[j])
             yield self._placement[0][:, j], costs.size_gb, float(costs.storage_gb[j])
 
+    def placement_columns(self, solution: DeploymentSolution) -> tuple[np.ndarray, np.ndarray]:
+        """Return the columns of stored, then loaded, and a solution's values of them, both flat."""
+        stored, loaded = self._placement[:2]
+        columns = np.concatenate([stored.ravel(), loaded.ravel()])
+        return columns, np.concatenate([solution.stored.ravel(), solution.loaded.ravel()]).astype(float)
+
     def placement(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return stored and loaded, shape (T, E, M) of 0 and 1, as rounded from a point of the program."""
         stored, loaded, _, _ = self._placement

@@ -3,9 +3,8 @@
 A capacity row lets the relaxation keep parts of models that together fit, where no whole ones do. The sets of whole
 models that fit (packs) are few; the inequality ``sum_m a_m y_m <= b`` with ``b`` the most that any pack reaches is met
 by every placement, and the strongest one at a point of the relaxation is found by a small linear program over the packs
-(separation over the polar of the knapsack polytope; for the theory see Atamturk, Cover and pack inequalities for (mixed)
-integer programming, Annals of Operations Research 139, 2005). The coefficients are rounded to whole numbers before `b` is computed
-from the packs, so that an inequality holds exactly, whatever the linear program's tolerance.
+(separation over the polar of the knapsack polytope). The coefficients are rounded to whole numbers before `b` is
+computed from the packs, so that an inequality holds exactly, whatever the linear program's tolerance.
 """
 
 from __future__ import annotations
@@ -92,7 +91,8 @@ class _Pool:
             most = float((self.packs @ whole).max())
             if whole @ point <= most * (1 + 1e-4):
                 continue
-            found.append(whole / most)
+            # Where no pack has any of these models (most = 0) the right side 1 stands for all but nothing.
+            found.append(whole / max(most, 1e-3))
         return found
 
     def rows(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

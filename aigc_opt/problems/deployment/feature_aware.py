@@ -18,9 +18,19 @@ import numpy as np
 from aigc_opt.control import Control
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.costs import Costs
+from aigc_opt.problems.deployment.routing import energy_left, priced_routing
 
-PATIENCE = 150
-"""Clearings in a row without an improvement after which the selection ends."""
+CLEARINGS = 500
+"""How often a part of the placement is cleared and decided anew."""
+
+WANDER = 0.4
+"""How far above the best placement the search goes on from one, at most, as a share of a (server, model) pair's part.
+
+With P pairs that is WANDER / P of the cost at first, and less and less, down to nothing at the end.
+"""
+
+CLOSE = 0.03
+"""How far above the best placement one may be by the quick routing to be worth the exact one."""
 
 EPSILON = 1e-9
 
@@ -49,6 +59,9 @@ class Plans:
         self.energy_j = np.tile(costs.energy_j, (slots, 1))
         self.served = np.zeros((slots, servers, models, servers + 1))
         self.served[..., servers] = instance.arrivals
+        # What one more GPU-second, or joule, at a server would save, by the last exact routing.
+        self.price_s = np.zeros((slots, servers + 1))
+        self.price_j = np.zeros((slots, servers + 1))
         with np.errstate(invalid="ignore"):
             # saving[j][i, m, o]: what server j saves on a request that arrives at i and was served by o
             saving = [costs.serve - costs.serve[:, :, j : j + 1] for j in range(servers)]
@@ -57,10 +70,10 @@ class Plans:
         self._routes = [self._pairs(cloud_first[:, m, :]) for m in range(models)]
 
     def _order(self, saving: np.ndarray, j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pairs (origin, served by) from which server j takes over, best saving first."""
-        saving = np.where(np.isfinite(saving), saving, -1.0)
-        saving[:, j] = -1.0
-        origin, other = np.nonzero(saving > EPSILON)
+        """Pairs (origin, served by) from which server j may take over, and what that saves, the most first."""
+        possible = np.isfinite(saving)
+        possible[:, j] = False
+        origin, other = np.nonzero(possible)
         by = np.argsort(-saving[origin, other], kind="stable")
         origin, other = origin[by], other[by]
         return origin, other, saving[origin, other]
@@ -94,30 +107,48 @@ class Plans:
             total += float((arrives.sum(axis=0) * switch).sum() + (state.sum(axis=0) * hold).sum())
         return total
 
-    def _room(self, j: int, m: int, spare_j: float = 0.0) -> np.ndarray:
-        """Requests of model m that server j can still serve in each slot, by GPU-seconds and joules."""
+    def _room(self, left_s: np.ndarray, left_j: np.ndarray, m: int) -> np.ndarray:
+        """Requests of model m that so many GPU-seconds and joules are enough for."""
         costs = self.costs
-        room = np.full(len(self.gpu_s), np.inf)
+        room = np.full(len(left_s), np.inf)
         if costs.work_s[m] > 0:
-            room = np.minimum(room, np.maximum(0.0, self.gpu_s[:, j]) / costs.work_s[m])
+            room = np.minimum(room, np.maximum(0.0, left_s) / costs.work_s[m])
         if costs.work_j[m] > 0:
-            room = np.minimum(room, np.maximum(0.0, self.energy_j[:, j] - spare_j) / costs.work_j[m])
+            room = np.minimum(room, np.maximum(0.0, left_j) / costs.work_j[m])
         return room
 
     def benefit(self, j: int, m: int) -> np.ndarray:
-        """What loading model m at server j would save in each slot, shape (T,)."""
-        origin, other, saving = self._ways[j][m]
-        taken = self._taken(j, m, origin, other)
-        return taken @ saving
+        """What loading model m at server j would save in each slot, shape (T,).
 
-    def _taken(self, j: int, m: int, origin: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Requests that j takes over from each pair, best first, as far as its room goes; shape (T, pairs)."""
+        A request that leaves another server gives back GPU-seconds and joules there, and takes them here, at their
+        prices. Where they have a price here, others can make way; where not, only what is left can be used.
+        """
+        costs = self.costs
+        origin, other, saving = self._ways[j][m]
+        unit = self.price_s * costs.work_s[m] + self.price_j * costs.work_j[m]  # [T, E + 1], the cloud's is 0
         amount = self.served[:, origin, m, other]
-        room = self._room(j, m)
-        if np.isinf(room).all():
-            return amount
+        if unit.any():
+            value = np.maximum(0.0, saving + unit[:, other] - unit[:, j : j + 1])
+            order = np.argsort(-value, axis=1)
+            rows = np.arange(len(order))[:, None]
+            value, amount = value[rows, order], amount[rows, order]
+        else:  # the same order, the best first, in all slots
+            value = np.maximum(0.0, saving)
+        left = self._room(self.gpu_s[:, j], self.energy_j[:, j], m)
+        whole = self._room(np.full(len(left), costs.gpu_s[j]), np.full(len(left), costs.energy_j[j]), m)
+        room = np.where(unit[:, j] > 0, whole, left)
         before = np.cumsum(amount, axis=1) - amount
-        return np.clip(room[:, None] - before, 0.0, amount)
+        return (np.minimum(np.maximum(room[:, None] - before, 0.0), amount) * value).sum(axis=1)
+
+    def _taken(self, j: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pairs (origin, served by) and the requests [T, pairs] that j takes over from them as far as its room goes."""
+        origin, other, saving = self._ways[j][m]
+        better = saving > EPSILON
+        origin, other = origin[better], other[better]
+        amount = self.served[:, origin, m, other]
+        room = self._room(self.gpu_s[:, j], self.energy_j[:, j], m)
+        before = np.cumsum(amount, axis=1) - amount
+        return origin, other, np.clip(room[:, None] - before, 0.0, amount)
 
     def best_plans(self, pairs: np.ndarray, benefit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Shortest path over time for each of some (server, model) pairs, everything else fixed.
@@ -145,24 +176,25 @@ class Plans:
         hold_disk = costs.hold_stored[j, m]
         hold_gpu = hold_disk + costs.hold_loaded[j, m]
         state = instance.initial_stored[j, m] + instance.initial_loaded[j, m]
-        cost = np.where(np.arange(3)[:, None] == state[None, :], 0.0, np.inf)  # [state, pair]
+        absent, disk, memory = (np.where(state == s, 0.0, np.inf) for s in range(3))
+        enter = np.where(can_load, load, np.inf)
+        stay_disk = np.where(fits_disk, hold_disk, np.inf)
+        stay_memory = np.where(fits_gpu, hold_gpu - benefit.T, np.inf)
         came = np.zeros((slots, 3, len(pairs)), dtype=np.int8)
-        columns = np.arange(len(pairs))
         for t in range(slots):
-            enter = np.where(can_load[t], load, np.inf)
-            into = (
-                np.stack([cost[0], cost[1], cost[2]]),
-                np.stack([cost[0] + fetch, cost[1], cost[2]]),
-                np.stack([cost[0] + fetch + enter, cost[1] + enter, cost[2]]),
+            # Into each state from the two others or from itself; 1 + (a > b) names which of two is the less.
+            kept = np.minimum(disk, memory)
+            came[t, 0] = np.where(absent <= kept, 0, 1 + (disk > memory))
+            fetched = absent + fetch
+            came[t, 1] = np.where(fetched <= kept, 0, 1 + (disk > memory))
+            started = np.minimum(fetched, disk) + enter[t]
+            came[t, 2] = np.where(memory <= started, 2, disk < fetched)
+            absent, disk, memory = (
+                np.minimum(absent, kept),
+                np.minimum(fetched, kept) + stay_disk[t],
+                np.minimum(memory, started) + stay_memory[t],
             )
-            stay = (
-                0.0,
-                np.where(fits_disk[t], hold_disk, np.inf),
-                np.where(fits_gpu[t], hold_gpu - benefit[:, t], np.inf),
-            )
-            for s in range(3):
-                came[t, s] = into[s].argmin(axis=0)
-            cost = np.stack([into[s][came[t, s], columns] + stay[s] for s in range(3)])
+        cost, columns = np.stack([absent, disk, memory]), np.arange(len(pairs))
         states = np.empty((len(pairs), slots), dtype=np.int8)
         last = cost.argmin(axis=0)
         value = -cost[last, columns]
@@ -181,8 +213,8 @@ class Plans:
         self.storage_gb[:, j] -= costs.size_gb[m] * self.stored[:, j, m]
         self.gpu_memory_gb[:, j] -= costs.memory_gb[m] * self.loaded[:, j, m]
         self.energy_j[:, j] -= costs.load_j[m] * self._loads(j, m)
-        origin, other, _ = self._ways[j][m]
-        taken = self._taken(j, m, origin, other) * self.loaded[:, j, m][:, None]
+        origin, other, taken = self._taken(j, m)
+        taken *= self.loaded[:, j, m][:, None]
         for index in np.flatnonzero(taken.any(axis=0)):
             self._move(m, int(origin[index]), int(other[index]), j, taken[:, index])
 
@@ -212,6 +244,18 @@ class Plans:
         for m in sorted({m for _, m in pairs}):
             self._route_anew(m)
 
+    def route_all(self) -> None:
+        """Route all requests anew, the cheapest way that there is for what is loaded."""
+        costs, cloud = self.costs, self.served.shape[3] - 1
+        found = priced_routing(self.instance, costs, self.loaded)
+        assert found is not None  # plans keep to the energy that there is
+        routing, price_s, price_j = found
+        self.price_s, self.price_j = (np.pad(price, ((0, 0), (0, 1))) for price in (price_s, price_j))
+        self.served = self.instance.arrivals[..., None] * routing
+        by_server = self.served[..., :cloud].sum(axis=1).transpose(0, 2, 1)  # [T, E, M]
+        self.gpu_s = costs.gpu_s - by_server @ costs.work_s
+        self.energy_j = energy_left(self.instance, costs, self.loaded) - by_server @ costs.work_j
+
     def _route_anew(self, m: int) -> None:
         slots, servers, _ = self.stored.shape
         served, costs = self.served[:, :, m, :], self.costs
@@ -223,7 +267,8 @@ class Plans:
         used = self.loaded[:, :, m].any(axis=0)
         for origin, j in self._routes[m]:
             if used[j]:
-                amount = np.minimum(served[:, origin, servers], self._room(j, m)) * self.loaded[:, j, m]
+                room = self._room(self.gpu_s[:, j], self.energy_j[:, j], m)
+                amount = np.minimum(served[:, origin, servers], room) * self.loaded[:, j, m]
                 if amount.any():
                     self._move(m, origin, servers, j, amount)
 
@@ -274,7 +319,9 @@ def fill(plans: Plans, exponent: float, favour: np.ndarray | float = 1.0, stop=N
         stale[:, m] = True
 
 
-def select(instance: DeploymentInstance, costs: Costs, control: Control, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def select(
+    instance: DeploymentInstance, costs: Costs, control: Control, seed: int, clearings: int = CLEARINGS
+) -> tuple[np.ndarray, np.ndarray]:
     """Run the feature-aware selection.
 
     Returns
@@ -290,26 +337,35 @@ def select(instance: DeploymentInstance, costs: Costs, control: Control, seed: i
     for exponent in (1.0, 0.5):
         plans = Plans(instance, costs)
         fill(plans, exponent, stop=lambda: control.stop)
+        plans.route_all()
         if plans.objective() < least:
             best, least = plans, plans.objective()
         if control.stop:
             break
     assert best is not None
     control.report("feature-aware: first selection", objective=None)
-    current, value, idle = best, least, 0
-    while idle < PATIENCE and not control.stop:
+    current = best
+    began = control.elapsed_s
+    for clearing in range(clearings):
+        if control.stop:
+            break
         plans = current.copy()
         cleared = _clear(plans, random)
+        # With full prices everything that is short goes where it is worth most; without, what is there stays.
+        trust = random.uniform(0.0, 1.2) if random.random() < 0.6 else 0.0
+        plans.price_s, plans.price_j = trust * current.price_s, trust * current.price_j
         plans.remove([(int(j), int(m)) for j, m in np.argwhere(cleared)])
         fill(plans, random.uniform(0.3, 1.2), _windows(plans, random), stop=lambda: control.stop)
+        if plans.objective() < least * (1 + CLOSE):
+            plans.route_all()
         found = plans.objective()
-        idle += 1
-        # A slightly worse placement is a way out of a corner; the best one is kept apart.
-        if found < value + 0.0005 * abs(least) * random.random() and not control.stop:
-            current, value = plans, found
         if found < least - 1e-9 * abs(least):
-            best, least, idle = plans, found, 0
+            best, least = plans, found
             control.report("feature-aware: clearing and selecting")
+        spent = control.elapsed_s - began
+        done = max(clearing / clearings, spent / (spent + control.remaining_s))
+        if found < least * (1 + WANDER / (servers * models) * (1 - done) ** 2) and not control.stop:
+            current = plans
     return best.stored, best.loaded
 
 

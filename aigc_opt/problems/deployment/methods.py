@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -11,15 +12,29 @@ from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment import heuristics
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.costs import Costs
-from aigc_opt.problems.deployment.feature_aware import select
+from aigc_opt.problems.deployment.cuts import tightened
+from aigc_opt.problems.deployment.feature_aware import CLEARINGS, select
 from aigc_opt.problems.deployment.routing import best_routing
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.problem import Found, Task
-from aigc_opt.result import Proof
+from aigc_opt.program import LinearProgram
+from aigc_opt.result import Proof, gap_of
 from aigc_opt.solvers import Answer, Highs
 
-START_SHARE = 0.15
+START_SHARE = 0.3
 """Share of the time limit that the exact method spends on its starting point at most."""
+
+TIGHTEN_SHARE = 0.75
+"""Share of the time that is left then, which it spends on tightening the relaxation at most."""
+
+NEIGHBOURHOOD_SHARE = 0.5
+"""Share of the time that is left then, which it spends on neighbourhoods of its best point at most."""
+
+WORTH_PARTS = 400
+"""Slots x servers x models from which on parts are solved first; smaller programs close sooner as a whole."""
+
+PART_S = 8.0
+"""Seconds for one neighbourhood at most."""
 
 Place = Callable[[DeploymentInstance, Costs, Control, int], tuple[np.ndarray, np.ndarray]]
 
@@ -44,21 +59,18 @@ def instant_bound(instance: DeploymentInstance, costs: Costs) -> float:
 
 
 def relaxation_bound(instance: DeploymentInstance, costs: Costs, control: Control) -> float:
-    """Bound of the linear relaxation, evaluated from its multipliers (`LinearProgram.dual_bound`)."""
+    """Bound of the tightened linear relaxation, evaluated from its multipliers (`LinearProgram.dual_bound`)."""
     best = instant_bound(instance, costs)
     control.report("bound: cheapest ways", lower_bound=best)
     if control.stop is None:
-        program = DeploymentProgram(instance).program
-        program.warn_of_magnitudes()
-        outcome = Highs(program.relaxed()).solve(control=control)
-        if outcome.row_duals is not None:
-            best = max(best, program.dual_bound(outcome.row_duals))
-            control.report("bound: linear relaxation", lower_bound=best)
+        built = DeploymentProgram(instance)
+        built.program.warn_of_magnitudes()
+        best = max(best, tightened(built, control)[1])
     return best
 
 
 def bound(task: Task) -> Found:
-    """Only a lower bound: the linear relaxation's, as a dual bound."""
+    """Only a lower bound: the tightened linear relaxation's, as a dual bound."""
     costs = Costs.of(task.instance)
     return Found(None, relaxation_bound(task.instance, costs, task.control), Proof.DUAL, task.control.stop)
 
@@ -82,10 +94,10 @@ def heuristic(place: Place) -> Callable[[Task], Found]:
 
 
 def exact(task: Task) -> Found:
-    """Branch and bound by HiGHS on the whole program, started from the feature-aware selection.
+    """Tightened relaxation, then branch and bound by HiGHS on it, started from the feature-aware selection.
 
-    The lower bound is HiGHS's, or the instant one while there is none. The point is HiGHS's placement, rounded, with
-    its routing solved again exactly, or the starting point if that is better.
+    The lower bound is the best of the dual bounds evaluated on the way and HiGHS's; the certificate says which. The
+    point is a placement of HiGHS, rounded, with its routing solved again exactly, or the starting one if better.
     """
     instance, control = task.instance, task.control
     costs = Costs.of(instance)
@@ -93,25 +105,40 @@ def exact(task: Task) -> Found:
     control.report("bound: cheapest ways", lower_bound=least)
     best: tuple[float, DeploymentSolution] | None = None
 
-    def offer(stored: np.ndarray, loaded: np.ndarray, event: str) -> None:
+    def offer(stored: np.ndarray, loaded: np.ndarray, event: str) -> bool:
         nonlocal best
         solution = complete(instance, costs, stored, loaded)
         checked = None if solution is None else task.check(solution)
         if checked is None or not checked.feasible or checked.objective is None:
-            return
-        if best is None or checked.objective < best[0]:
-            best = checked.objective, solution
-            control.report(event, objective=checked.objective)
+            return False
+        if best is not None and checked.objective >= best[0] - 1e-9 * abs(best[0]):
+            return False
+        best = checked.objective, solution
+        control.report(event, objective=checked.objective)
+        return True
 
     offer(*heuristics.cloud_only(instance, costs, control, task.seed), "cloud only")
-    offer(*select(instance, costs, control.part(START_SHARE), task.seed), "feature-aware selection")
+    size = int(np.prod(instance.shape))
+    clearings = min(CLEARINGS, 20 + size // 5)
+    offer(*select(instance, costs, control.part(START_SHARE), task.seed, clearings), "feature-aware selection")
     if control.stop is not None or best is None:
         return Found(best and best[1], least, Proof.DUAL, control.stop)
 
     built = DeploymentProgram(instance)
     built.program.warn_of_magnitudes()
     control.report(f"program: {built.program.cost.size} columns, {built.program.row_upper.size} rows")
-    outcome = Highs(built.program).solve(
+    program, dual = tightened(built, control.part(TIGHTEN_SHARE))
+    least = max(least, dual)
+    gap = gap_of(best[0], least)
+    if control.stop is not None or (gap is not None and gap <= task.gap):
+        return Found(best[1], least, Proof.DUAL, control.stop)
+
+    _search_neighbourhoods(built, program, lambda: best[1], offer, control.part(NEIGHBOURHOOD_SHARE), task)
+    gap = gap_of(best[0], least)
+    if control.stop is not None or (gap is not None and gap <= task.gap):
+        return Found(best[1], least, Proof.DUAL, control.stop)
+
+    outcome = Highs(program).solve(
         task.gap,
         control,
         task.seed,
@@ -127,6 +154,45 @@ def exact(task: Task) -> Found:
         control.report("branch and bound", lower_bound=least)
     limit = None if outcome.answer is Answer.OPTIMAL else (outcome.limit or control.stop)
     return Found(best[1], least, proof, limit)
+
+
+def _search_neighbourhoods(
+    built: DeploymentProgram,
+    program: LinearProgram,
+    incumbent: Callable[[], DeploymentSolution],
+    offer: Callable[[np.ndarray, np.ndarray, str], bool],
+    control: Control,
+    task: Task,
+) -> None:
+    """Solve the program with all but a part of the placement fixed to the best point's, part after part.
+
+    Parts are pairs of servers over all slots, and windows of slots at all servers. It ends when no part has helped
+    since the last improvement, or with `control`.
+    """
+    slots, servers, _ = task.instance.shape
+    parts: list[tuple[slice | list[int], slice | list[int]]] = [
+        (slice(None), [i, j]) for i in range(servers) for j in range(i + 1, servers)
+    ]
+    width = max(2, slots // 3)
+    if slots > width:
+        parts += [(slice(start, start + width), slice(None)) for start in range(0, slots - 1, max(1, width // 2))]
+    if servers <= 2 or int(np.prod(task.instance.shape)) < WORTH_PARTS:
+        return
+    order = np.random.default_rng(task.seed).permutation(len(parts))
+    solver, idle = Highs(program), 0
+    for turn in itertools.count():
+        if idle >= len(parts) or control.stop is not None:
+            return
+        best = incumbent()
+        free = np.zeros(task.instance.shape, dtype=bool)
+        when, where = parts[order[turn % len(parts)]]
+        free[when, where] = True
+        columns, values = built.placement_columns(best)
+        fixed = ~np.concatenate([free.ravel(), free.ravel()])
+        solver.set_column_bounds(columns, np.where(fixed, values, 0.0), np.where(fixed, values, 1.0))
+        outcome = solver.solve(max(task.gap, 1e-4), control.part(1.0, PART_S), task.seed, start=built.point(best))
+        better = outcome.x is not None and offer(*built.placement(outcome.x), "neighbourhood: better point")
+        idle = 0 if better else idle + 1
 
 
 METHODS: dict[str, Callable[[Task], Found]] = {

@@ -11,7 +11,7 @@ import numpy as np
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.program import ProgramBuilder
-from aigc_opt.solvers import Answer, Highs
+from aigc_opt.solvers import Highs
 
 
 def switches(state: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -26,7 +26,15 @@ def energy_left(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray) 
 
 
 def best_routing(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray) -> np.ndarray | None:
-    """Cheapest routing when `loaded` models serve.
+    """Return only the routing of `priced_routing`."""
+    found = priced_routing(instance, costs, loaded)
+    return None if found is None else found[0]
+
+
+def priced_routing(
+    instance: DeploymentInstance, costs: Costs, loaded: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Cheapest routing when `loaded` models serve, and what one more GPU-second or joule would save.
 
     Parameters
     ----------
@@ -35,8 +43,11 @@ def best_routing(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray)
 
     Returns
     -------
-    ndarray, shape (T, E, M, E + 1), or None
-        None where the loads alone take more energy than a server has.
+    routing : ndarray, shape (T, E, M, E + 1)
+    price_s, price_j : ndarray, shape (T, E)
+        Multipliers of the limits, >= 0; 0 where they are not short.
+
+    None where the loads alone take more energy than a server has.
 
     """
     left_j = energy_left(instance, costs, loaded)
@@ -46,9 +57,12 @@ def best_routing(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray)
     routing = np.zeros((slots, servers, models, servers + 1))
     seconds, joules = cheapest_ways(instance, costs, loaded, routing)
     short = (seconds > costs.gpu_s) | (joules > np.maximum(left_j, 0.0))
-    for t in np.flatnonzero(short.any(axis=1)):
-        routing[t] = _route_slot(instance, costs, t, loaded[t], np.maximum(left_j[t], 0.0))
-    return routing
+    scarce = np.flatnonzero(short.any(axis=1))
+    price_s, price_j = np.zeros((slots, servers)), np.zeros((slots, servers))
+    if scarce.size:
+        left = np.maximum(left_j[scarce], 0.0)
+        routing[scarce], price_s[scarce], price_j[scarce] = _route_scarce(instance, costs, scarce, loaded[scarce], left)
+    return routing, price_s, price_j
 
 
 def cheapest_ways(
@@ -70,31 +84,39 @@ def cheapest_ways(
     return seconds, joules
 
 
-def _route_slot(
-    instance: DeploymentInstance, costs: Costs, t: int, loaded: np.ndarray, left_j: np.ndarray
-) -> np.ndarray:
-    """Cheapest routing [E, M, E + 1] of one slot under its limits of GPU-seconds and joules, by a linear program."""
+def _route_scarce(
+    instance: DeploymentInstance, costs: Costs, slots: np.ndarray, loaded: np.ndarray, left_j: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cheapest routing [S, E, M, E + 1] of some slots under their limits, and the prices [S, E] of the limits.
+
+    One linear program for all of them, block by block. The cloud takes what is left, so maximising what is saved
+    against it is the same program with fewer columns, and always feasible.
+    """
     _, servers, models = instance.shape
-    arrivals = instance.arrivals[t]
-    saving = costs.serve[:, :, servers:] - costs.serve[:, :, :servers]
-    useful = (arrivals[:, :, None] > 0) & (loaded.T[None, :, :] > 0.5) & (saving > 0)
-    origin, model, server = np.nonzero(useful)
-    amount = arrivals[origin, model]
+    arrivals = instance.arrivals[slots]
+    with np.errstate(invalid="ignore"):
+        saving = np.where(np.isfinite(costs.serve), costs.serve[:, :, servers:] - costs.serve, 0.0)[:, :, :servers]
+    useful = (arrivals[..., None] > 0) & (loaded.transpose(0, 2, 1)[:, None] > 0.5) & (saving > 0)
+    slot, origin, model, server = np.nonzero(useful)
+    amount = arrivals[slot, origin, model]
     build = ProgramBuilder()
-    # The cloud takes what is left, so maximising what is saved against it is the same program with fewer columns.
     route = build.variable("route", -amount * saving[origin, model, server], list)
-    demand = origin * models + model
-    build.constraint("served", [(demand, route, 1.0)], np.ones(servers * models), list)
-    build.constraint("gpu_time", [(server, route, amount * costs.work_s[model])], costs.gpu_s, list)
-    build.constraint("energy", [(server, route, amount * costs.work_j[model])], left_j, list)
+    demand = (slot * servers + origin) * models + model
+    build.constraint("served", [(demand, route, 1.0)], np.ones(arrivals.size), list)
+    place = slot * servers + server
+    for name, work, limit in (
+        ("gpu_time", costs.work_s, np.tile(costs.gpu_s, slots.size)),
+        ("energy", costs.work_j, left_j.ravel()),
+    ):
+        build.constraint(name, [(place, route, amount * work[model])], limit, list)
     outcome = Highs(build.build()).solve()
-    assert outcome.answer is Answer.OPTIMAL and outcome.x is not None  # all to the cloud is always feasible
-    routing = np.zeros((servers, models, servers + 1))
-    routing[origin, model, server] = np.clip(outcome.x, 0.0, 1.0)
-    total = routing.sum(axis=2, keepdims=True)
-    routing /= np.maximum(1.0, total)
-    routing[:, :, servers] = np.maximum(0.0, 1.0 - routing.sum(axis=2))
-    return routing
+    assert outcome.x is not None and outcome.row_duals is not None  # all to the cloud is always feasible
+    prices = np.maximum(0.0, -outcome.row_duals[arrivals.size :]).reshape(2, slots.size, servers)
+    routing = np.zeros((slots.size, servers, models, servers + 1))
+    routing[slot, origin, model, server] = np.clip(outcome.x, 0.0, 1.0)
+    routing /= np.maximum(1.0, routing.sum(axis=3, keepdims=True))
+    routing[..., servers] = np.maximum(0.0, 1.0 - routing.sum(axis=3))
+    return routing, prices[0], prices[1]
 
 
 def keep_on_disk(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray) -> np.ndarray:
