@@ -102,7 +102,9 @@ def test_prices_bound_every_cache(seed):
     frames, random = Frames(e), np.random.default_rng(seed)
     every = np.arange(e.frames)
     linear = random.normal(0, 5, (e.frames, e.models))
-    found = price_steps(frames, every, np.zeros((e.frames, e.models)), 12, Control(), linear)
+    frames.batch = 1
+    control = Control() if seed % 2 else Stopped(seed % 23)
+    found = price_steps(frames, every, np.zeros((e.frames, e.models)), 12, control, linear)
     caches = feasible_caches(e, 100)
     for t in range(e.frames):
         upper, _ = frames.exact(np.full(len(caches), t), caches, 1e-9, Control())

@@ -55,6 +55,7 @@ STRANGE = {
     "steps cost more than they give": changed(
         models=[m | {"latency": {"base_s": 0, "per_step_s": 100}} for m in DATA["models"]]
     ),
+    "the cloud is a thousand miles away": edge(backhaul_mbps=1e-6),
     "two models are one": changed(models=[DATA["models"][0], DATA["models"][0] | {"name": "b"}]),
 }  # fmt: skip
 

@@ -79,9 +79,11 @@ class Frames:
         return rows, np.where(self.asked[rows], weight, 0.0)
 
     def dual(
-        self, frames: np.ndarray, caches: np.ndarray, tolerance: float = 1e-7
+        self, frames: np.ndarray, caches: np.ndarray, tolerance: float = 1e-7, control: Control | None = None
     ) -> tuple[np.ndarray, np.ndarray, Cuts]:
         """Bound Phi_t(x) from below, within `tolerance`, for pairs of frames (n,) and caches (n, M), fractional or not.
+
+        When `control` says stop, the pairs that are left get cuts at prices of 0, and a value of -inf.
 
         Returns
         -------
@@ -94,9 +96,11 @@ class Frames:
 
         """
         e = self.episode
-        value, fits = np.empty(len(frames)), np.empty(len(frames), bool)
-        prices = np.empty((len(frames), e.slots))
+        value, fits = np.full(len(frames), -np.inf), np.ones(len(frames), bool)
+        prices = np.zeros((len(frames), e.slots))
         for part in self._parts(len(frames)):
+            if control is not None and control.stop is not None:
+                break
             rows, weight = self.weights(frames[part], caches[part])
             free = self.free[rows]
             found = slot_dual(
@@ -147,8 +151,8 @@ class Frames:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Solve pairs of frames (n,) and caches (n, M): upper and lower value of V_t(x), each (n,).
 
-        They differ by at most `relative` of what the frame costs in the cloud, unless `control` said stop. With a
-        `cutoff` (n,) a pair is given up as soon as its lower value reaches it; both values stay valid.
+        They differ by at most `relative` of what the frame's slots cost, unless `control` said stop. With a `cutoff`
+        (n,) a pair is given up as soon as its lower value reaches it; both values stay valid.
         """
         slots = self.episode.slots
         upper, lower = np.empty(len(frames)), np.empty(len(frames))
@@ -181,8 +185,7 @@ class Frames:
             first, again = distinct(rows, cached)
             rows, cached, group = rows[first], cached[first], None
         jobs = Jobs(e.curves, e.steps_per_slot, e.model[rows], e.cloud[rows], cached, self.free_hits)
-        tolerance = 0.5 * relative * abs(e.cloud[rows].sum(axis=1)) + 1e-12
-        found = solve_jobs(jobs, tolerance, control, group, cutoff, roots)
+        found = solve_jobs(jobs, relative, control, group, cutoff, roots)
         return found if cutoff is not None else found.take(again)
 
     def _parts(self, number: int) -> list[slice]:

@@ -135,7 +135,7 @@ def price_steps(
 
     for iteration in range(iterations):
         last = iteration == iterations - 1 or control.stop is not None
-        _, _, cuts = frames.dual(of[active], found.average[active])
+        _, _, cuts = frames.dual(of[active], found.average[active], control=control)
         mean_prices[active] += 2.0 / (iteration + 2.0) * (cuts.prices - mean_prices[active])
         x = bound(cuts.const, cuts.grad, cuts.prices)
         if iteration and (iteration % 5 == 4 or last):

@@ -146,13 +146,13 @@ class _Nodes:
 
 def solve_jobs(
     jobs: Jobs,
-    tolerance: np.ndarray,
+    relative: float,
     control: Control,
     group: np.ndarray | None = None,
     cutoff: np.ndarray | None = None,
     roots: bool = False,
 ) -> Allocation:
-    """Find optimal places and steps of every job to an absolute tolerance.
+    """Find optimal places and steps of every job to half of a relative tolerance.
 
     A node says for each request whether edge and cloud are allowed, and which vertices of its curve. Its bound is the
     dual over the convex hulls of what is allowed. At the dual optimum at most one request stands strictly inside a hull
@@ -163,7 +163,8 @@ def solve_jobs(
 
     Parameters
     ----------
-    tolerance : ndarray, shape (J,)
+    relative : float
+        Of the job's first bound, or of its cost in the cloud where that is less.
     control : Control
         When it says stop, jobs keep the best point so far, or the least that must be given, with a valid bound.
     group : ndarray of int, shape (J,), optional
@@ -173,21 +174,22 @@ def solve_jobs(
         Whether every job gets its first bound and point whatever `control` says.
 
     """
-    search = _Search(jobs, tolerance, group, cutoff)
+    search = _Search(jobs, relative, group, cutoff)
     while len(search.open.job) and (control.stop is None or (roots and np.isneginf(search.open.bound).any())):
         search.step()
     return search.result()
 
 
 class _Search:
-    def __init__(self, jobs: Jobs, tolerance: np.ndarray, group: np.ndarray | None, cutoff: np.ndarray | None):
+    def __init__(self, jobs: Jobs, relative: float, group: np.ndarray | None, cutoff: np.ndarray | None):
         number, users = jobs.model.shape
         self.order = np.lexsort((-jobs.cloud, np.where(jobs.cached, jobs.model, -1)), axis=1)
         self.curves, self.budget, self.free_hits = jobs.curves, jobs.budget, jobs.free_hits
         every = np.arange(number)[:, None]
         self.model, self.cloud = jobs.model[every, self.order], jobs.cloud[every, self.order]
         self.cached = jobs.cached[every, self.order]
-        self.tolerance, self.group, self.cutoff = tolerance, group, cutoff
+        self.relative, self.group, self.cutoff = relative, group, cutoff
+        self.tolerance = self._tolerance_of(jobs.cloud.sum(axis=1))
         self.cost, self.lower = np.full(number, np.inf), np.full(number, np.inf)
         self.at_edge, self.steps = np.zeros((number, users), bool), np.zeros((number, users))
         self.hopeless = None if cutoff is None else np.zeros(len(cutoff), bool)
@@ -199,6 +201,9 @@ class _Search:
             np.full((number, users), self.curves.vertex_steps.shape[1] - 1, np.int16),
             np.full(number, -np.inf),
         )
+
+    def _tolerance_of(self, cost: np.ndarray) -> np.ndarray:
+        return 0.5 * self.relative * abs(cost) + 1e-12
 
     def step(self) -> None:
         """Bound a chunk of nodes, take their points, split what stays open."""
@@ -216,6 +221,9 @@ class _Search:
         )
         cost, at_edge, steps = fill(self.curves, self.budget, model, cloud, nodes.edge, dual, rounds=3 if whole else 1)
         self._offer(nodes.job, cost, at_edge, steps)
+        fresh = np.isneginf(nodes.bound) & dual.feasible
+        root = nodes.job[fresh]
+        self.tolerance[root] = np.minimum(self.tolerance[root], self._tolerance_of(dual.bound[fresh]))
         bound = np.maximum(dual.bound, nodes.bound)
         going = dual.feasible & (bound < self.cost[nodes.job] - self.tolerance[nodes.job])
         self._give_up(nodes.job, bound, dual.feasible & ~going)
