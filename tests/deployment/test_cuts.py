@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aigc_opt
@@ -34,6 +34,7 @@ def test_too_many_packs_are_left_alone(monkeypatch):
     assert len(maximal_packs(np.ones(5), 2.0)) == 10
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 10**6))
 def test_every_placement_keeps_every_inequality(seed):
     """All sets that fit a server, in every slot: none breaks a row, so no optimum can be cut off."""

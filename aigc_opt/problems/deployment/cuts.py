@@ -80,8 +80,6 @@ class _Pool:
         for point in np.unique(np.round(values, 6), axis=0):
             if np.all((point < 1e-6) | (point > 1 - 1e-6)):
                 continue
-            if any(weights @ point > 1 + 1e-3 for weights in found):
-                continue  # one found for another slot will do for now
             # A little weight on models that the point does not use makes the inequality cover them as well.
             self._separation.set_costs(-np.maximum(point, 1e-3))
             outcome = self._separation.solve()

@@ -32,6 +32,9 @@ With P pairs that is WANDER / P of the cost at first, and less and less, down to
 CLOSE = 0.03
 """How far above the best placement one may be by the quick routing to be worth the exact one."""
 
+FRONT = 8
+"""How many plans at the front are worked out again at once when the first of them is out of date."""
+
 EPSILON = 1e-9
 
 
@@ -293,28 +296,36 @@ def fill(plans: Plans, exponent: float, favour: np.ndarray | float = 1.0, stop=N
     )
     open_pairs = fits & ~plans.stored.any(axis=0)
     favour = np.broadcast_to(favour, (servers, models, slots))
-    benefit = np.zeros((servers, models, slots))
     value = np.zeros((servers, models))
     states = np.zeros((servers, models, slots), dtype=np.int8)
     size = costs.size_gb[None, :, None] / np.maximum(costs.storage_gb, 1e-300)[:, None, None]
     memory = costs.memory_gb[None, :, None] / np.maximum(costs.gpu_memory_gb, 1e-300)[:, None, None]
     stale = open_pairs.copy()
+    room = np.ones((servers, models))
+    score = np.where(open_pairs, np.inf, -np.inf)
     while True:
-        pairs = np.argwhere(stale & open_pairs)
-        if len(pairs):
-            for j, m in pairs:
-                benefit[j, m] = plans.benefit(j, m) * favour[j, m]
-            value[pairs[:, 0], pairs[:, 1]], states[pairs[:, 0], pairs[:, 1]] = plans.best_plans(
-                pairs, benefit[pairs[:, 0], pairs[:, 1]]
-            )
-        room = np.maximum((states >= 1) * size, (states == 2) * memory).sum(axis=2)
-        score = np.where(open_pairs & (value > 1e-7), value, -np.inf) / np.maximum(room, EPSILON) ** exponent
+        # What others do since can hardly make a plan worth more, so a plan that was worth less is not looked at again
+        # before it comes to the front.
+        front = np.argpartition(score, -min(FRONT, score.size), axis=None)[-min(FRONT, score.size) :]
         j, m = np.unravel_index(int(score.argmax()), score.shape)
         if score[j, m] <= 0 or (stop is not None and stop()):
             return
+        if stale[j, m]:
+            if np.isinf(score[j, m]):  # the first time all are planned
+                front = np.flatnonzero(open_pairs)
+            looked = np.stack(np.unravel_index(front, score.shape), axis=1)
+            looked = looked[stale[looked[:, 0], looked[:, 1]] & open_pairs[looked[:, 0], looked[:, 1]]]
+            at = (looked[:, 0], looked[:, 1])
+            benefit = np.stack([plans.benefit(int(a), int(b)) * favour[a, b] for a, b in looked])
+            value[at], states[at] = plans.best_plans(looked, benefit)
+            taken = np.maximum((states[at] >= 1) * size[at[0], at[1]], (states[at] == 2) * memory[at[0], at[1]])
+            room[at] = np.maximum(taken.sum(axis=1), EPSILON)
+            score[at] = np.where(value[at] > 1e-7, value[at], -np.inf) / room[at] ** exponent
+            stale[at] = False
+            continue
         plans.add(int(j), int(m), states[j, m])
         open_pairs[j, m] = False
-        stale[:] = False
+        score[j, m] = -np.inf
         stale[j, :] = True
         stale[:, m] = True
 
