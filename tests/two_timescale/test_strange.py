@@ -15,9 +15,7 @@ from tests.two_timescale.tiny import optimum
 
 # The other baselines differ from `random` only in the caches they choose; all of them run once a release.
 METHODS = [
-    method
-    if method in ("decomposition", "benders", "lagrangian", "random")
-    else pytest.param(method, marks=pytest.mark.long)
+    method if method in ("decomposition", "benders", "random") else pytest.param(method, marks=pytest.mark.long)
     for method in PROBLEM.methods
 ]
 
