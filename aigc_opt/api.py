@@ -32,6 +32,10 @@ CONTRADICTION = 1e-6
 """A lower bound this far (relative) above a checked point is not rounding: one of the two is wrong."""
 
 
+PACKAGES_OF_SOLVER = {"scip": ("pyomo", "pyscipopt")}
+"""Packages that a solver's numbers depend on, beyond those of every result."""
+
+
 def solve(
     instance: Instance | str | os.PathLike[str],
     method: str | None = None,
@@ -76,13 +80,13 @@ def solve(
     """
     instance = _loaded(instance)
     problem = problem_of(instance)
-    name = method or problem.default_method
+    name = method or problem.method_of_solver.get(solver or "", problem.default_method)
     faults = []
     if name not in problem.methods:
         faults.append(f"method must be one of {', '.join(problem.methods)}, got {name!r}")
     if solver is not None and solver not in problem.solvers:
         faults.append(f"solver must be one of {', '.join(problem.solvers)} for {problem.name}, got {solver!r}")
-    if not (gap >= 0 and math.isfinite(gap)):
+    if not (_is_number(gap) and 0 <= gap < math.inf):
         faults.append(f"gap must be a finite number >= 0, got {gap}")
     faults += _faults_of_limits(time_limit, seed)
     if faults:
@@ -93,8 +97,7 @@ def solve(
         check=lambda solution: problem.check(instance, solution),
     )  # fmt: skip
     with control.catching_interrupts():
-        found = problem.methods[name](task)
-    return _result(problem, task, name, found)
+        return _result(problem, task, name, problem.methods[name](task))
 
 
 def bound(
@@ -123,8 +126,7 @@ def bound(
     control = Control(time_limit, progress)
     task = Task(instance, control, 0.0, seed, problem.solvers[0], True, check=lambda s: problem.check(instance, s))
     with control.catching_interrupts():
-        found = problem.bound(task)
-    return _result(problem, task, "bound", found)
+        return _result(problem, task, "bound", problem.bound(task))
 
 
 def check(instance: Instance | str | os.PathLike[str], solution: Solution | Result | str | os.PathLike[str]) -> Check:
@@ -151,8 +153,10 @@ def check(instance: Instance | str | os.PathLike[str], solution: Solution | Resu
             raise InputError("result", faults)
     elif isinstance(solution, str | os.PathLike):
         point, data = _read_solution(solution, instance, problem)
-    else:
+    elif hasattr(solution, "to_dict"):
         point, data = solution, None
+    else:
+        raise InputError("solution", [f"must be a solution, a result or a path, got {type(solution).__name__}"])
     checked = problem.check(instance, point)
     if data is None:
         return checked
@@ -218,16 +222,24 @@ def export(instance: Instance | str | os.PathLike[str], path: str | os.PathLike[
 
 
 def _loaded(instance: Instance | str | os.PathLike[str]) -> Instance:
-    return instance if isinstance(instance, Instance) else load(instance)
+    if isinstance(instance, Instance):
+        return instance
+    if isinstance(instance, str | os.PathLike):
+        return load(instance)
+    raise InputError("instance", [f"must be an instance or the path of one, got {type(instance).__name__}"])
 
 
 def _faults_of_limits(time_limit: float | None, seed: int) -> list[str]:
     faults = []
-    if time_limit is not None and not (time_limit > 0 and math.isfinite(time_limit)):
-        faults.append(f"time limit must be a finite number of seconds > 0, got {time_limit}")
-    if seed < 0:
-        faults.append(f"seed must be >= 0, got {seed}")
+    if time_limit is not None and not (_is_number(time_limit) and 0 < time_limit < math.inf):
+        faults.append(f"time limit must be a finite number of seconds > 0, got {time_limit!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        faults.append(f"seed must be an integer >= 0, got {seed!r}")
     return faults
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _read_solution(
@@ -264,7 +276,7 @@ def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:
     if lower_bound is not None and not math.isfinite(lower_bound):
         lower_bound = None
     if lower_bound is not None and objective is not None and lower_bound > objective:
-        if lower_bound - objective > CONTRADICTION * max(1.0, abs(objective)):
+        if lower_bound - objective > CONTRADICTION * max(1e-6, abs(objective)):
             raise SolverError(f"method {method} has a bound of {lower_bound} above its checked point of {objective}")
         # Rounding: a bound that is lowered stays a bound.
         lower_bound = objective
@@ -295,16 +307,17 @@ def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:
         trace=tuple(task.control.trace),
         runtime_s=round(task.control.elapsed_s, 6),
         seed=task.seed,
-        versions=versions(),
+        versions=versions(task.solver),
         solution=found.solution,
         checked=found.solution is not None,
+        reasons=found.infeasible,
     )
 
 
-def versions() -> dict[str, str]:
+def versions(solver: str = "highs") -> dict[str, str]:
     """Versions of this package and of what its numbers depend on."""
     found = {"python": platform.python_version()}
-    for name in ("aigc_opt", "highspy", "numpy", "scipy"):
+    for name in ("aigc_opt", "highspy", "numpy", "scipy", *PACKAGES_OF_SOLVER.get(solver, ())):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -42,8 +42,14 @@ def main(argv: list[str] | None = None) -> int:
         # Whoever read our output has enough; Python would complain again when it closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = DONE
+    except OSError as error:
+        if arguments.debug:
+            raise
+        _say(f"aigc-opt: standard output cannot be written: {error.strerror or error}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = BAD_INPUT
     except KeyboardInterrupt:
-        _say("aigc-opt: interrupted before there was anything to give")
+        _say("aigc-opt: interrupted")
         status = UNKNOWN
     except MemoryError:
         _say("aigc-opt: not enough memory for this instance")
@@ -56,19 +62,11 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
-def run() -> None:
-    """Entry point of the installed command."""
-    status = main()
-    if "aigc_opt.solvers" in sys.modules and sys.modules["aigc_opt.solvers"].solvers_left_behind():
-        # A solver that ignores its limit still runs in its thread: leave without waiting for it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
-
-
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass  # nobody listens
 
 
 def _warn(message, category, filename, lineno, file=None, line=None) -> None:
@@ -183,13 +181,16 @@ def _give(arguments: argparse.Namespace, instance: Any, result: Any) -> int:
     from aigc_opt.instance.files import dump_json
     from aigc_opt.result import Status
 
-    if arguments.output == "-":
-        sys.stdout.write(dump_json(result.to_dict()))
-    elif arguments.output is not None:
-        result.save(arguments.output)
-        _say(f"wrote {arguments.output}: {result!r}")
-    else:
+    if arguments.output is None:
         print(_summary(instance, result))
+    else:
+        if arguments.output == "-":
+            sys.stdout.write(dump_json(result.to_dict()))
+        else:
+            result.save(arguments.output)
+            _say(f"wrote {arguments.output}: {result!r}")
+        for line in result.reasons:
+            _say(f"aigc-opt: infeasible: {_printable(line)}")
     if result.status is Status.INFEASIBLE:
         return REFUSED
     return UNKNOWN if result.status is Status.UNKNOWN else DONE
@@ -210,6 +211,9 @@ def _summary(instance: Any, result: Any) -> str:
     if result.gap is not None:
         lines.append(f"  gap          {100 * result.gap:.4g}%  (asked for {100 * result.gap_tolerance:.4g}%)")
     lines.append(f"  time         {result.runtime_s:.1f} s")
+    if result.reasons:
+        lines.append(f"No point exists ({result.proof}):")
+        lines += [f"  {_printable(line)}" for line in result.reasons]
     if result.terms is not None:
         total = abs(result.objective) or 1.0
         lines.append("Terms of the objective:")
@@ -217,6 +221,11 @@ def _summary(instance: Any, result: Any) -> str:
     if result.solution is not None:
         lines.append(problem_of(instance).summary(instance, result.solution))
     return "\n".join(lines)
+
+
+def _printable(line: str) -> str:
+    """Escape line breaks and the like that names of a file may hold."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 def _check_writable(output: str | None) -> None:
@@ -264,7 +273,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
 
     solve = command("solve", _solve, "Solve an instance: the best point, and a proven lower bound.", watched)
     solve.add_argument("instance", metavar="INSTANCE")
-    solve.add_argument("--method", metavar="M", help="exact by default; a wrong name lists the others")
+    solve.add_argument("--method", metavar="M", help="an exact one by default; a wrong name lists the others")
     solve.add_argument("--solver", metavar="S", help="solver of a method that uses one")
     solve.add_argument("--gap", type=float, default=1e-4, help="relative gap that counts as optimal (default 1e-4)")
     solve.add_argument("--seed", type=int, default=0)
@@ -310,7 +319,3 @@ def _generate_options(problems: Any, common: argparse.ArgumentParser) -> None:
                 shown = f"one of {', '.join(FAMILIES[problem])}; {shown}"
             made.add_argument(f"--{argument.name.replace('_', '-')}", type=kind, help=shown)
         made.add_argument("-o", dest="output", metavar="FILE", required=True, help="- = standard output")
-
-
-if __name__ == "__main__":
-    run()

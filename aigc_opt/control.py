@@ -13,6 +13,9 @@ from typing import TextIO
 
 from aigc_opt.result import Limit, TraceRow, gap_of
 
+PATIENCE_S = 5.0
+"""Seconds that a solve gets to end in order after Ctrl-C before another Ctrl-C breaks it off."""
+
 Progress = Callable[[TraceRow], None]
 
 
@@ -55,7 +58,7 @@ class Control:
             return Limit.INTERRUPT
         return Limit.TIME if self.remaining_s <= 0 else None
 
-    def part(self, share: float, most_s: float | None = None) -> Control:
+    def part(self, share: float = 1.0, most_s: float | None = None) -> Control:
         """Return a control for a part of the solve: at most `share` of the time that is left, and `most_s` seconds.
 
         It obeys the same stop signals and shows progress through this one.
@@ -75,6 +78,8 @@ class Control:
                 self._objective = objective
             if tighter:
                 self._lower_bound = lower_bound
+            if self._objective is not None and self._lower_bound is not None:
+                self._lower_bound = min(self._lower_bound, self._objective)  # the last digit of rounding
             row = TraceRow(round(self.elapsed_s, 6), self._objective, self._lower_bound, event)
             if better or tighter:
                 self.trace.append(row)
@@ -83,17 +88,25 @@ class Control:
 
     @contextmanager
     def catching_interrupts(self) -> Iterator[None]:
-        """Turn the first Ctrl-C into `interrupted`, so that a method can end in order; the second one raises."""
-        if threading.current_thread() is not threading.main_thread():
+        """Turn Ctrl-C into `interrupted`, so that a method can end in order.
+
+        Further ones change nothing for `PATIENCE_S` seconds, in which everything that polls has ended; after that one
+        raises. Nothing is changed outside the main thread, or where Ctrl-C is ignored.
+        """
+        before = signal.getsignal(signal.SIGINT)
+        elsewhere = threading.current_thread() is not threading.main_thread()
+        if elsewhere or before is None or before == signal.SIG_IGN:
             yield
             return
+        first_s: float | None = None
 
         def handle(number: int, frame: object) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
+            nonlocal first_s
             self.interrupted = True
+            first_s = first_s if first_s is not None else self.elapsed_s
+            if self.elapsed_s - first_s > PATIENCE_S:
+                raise KeyboardInterrupt
 
-        before = signal.getsignal(signal.SIGINT)
         signal.signal(signal.SIGINT, handle)
         try:
             yield
@@ -130,7 +143,7 @@ class ProgressLine:
 
     def __init__(self, stream: TextIO | None = None, every_s: float | None = None):
         self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
+        self._live = self._stream is not None and self._stream.isatty()
         self._every_s = every_s if every_s is not None else (0.1 if self._live else 1.0)
         self._shown_s = -float("inf")
         self._shown_event = ""
@@ -155,20 +168,24 @@ class ProgressLine:
             row.event,
         ]
         line = "  ".join(cells)
-        if self._live:
-            self._stream.write("\r" + line.ljust(self._width))
-            self._width = len(line)
-        else:
-            self._stream.write(line + "\n")
-        self._stream.flush()
+        self._write("\r" + line.ljust(self._width) if self._live else line + "\n")
+        self._width = len(line)
+
+    def _write(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._stream = None  # whoever looked has gone; the solve goes on
 
     def close(self) -> None:
         """Show the last moment if it was not shown, and leave the line."""
         if self._unshown is not None:
             self._show(self._unshown)
         if self._live and self._width:
-            self._stream.write("\n")
-            self._stream.flush()
+            self._write("\n")
 
 
 def _number(value: float | None) -> str:

@@ -164,6 +164,8 @@ class Result:
         Weighted terms that sum to the objective.
     trace : tuple of TraceRow
         Both ends of the interval over time.
+    reasons : tuple of str
+        Where the problem is infeasible: why, a line each. Not in the result file.
 
     """
 
@@ -182,6 +184,7 @@ class Result:
     versions: dict[str, str]
     solution: Solution | None
     checked: bool = field(default=False)
+    reasons: tuple[str, ...] = field(default=())
 
     @property
     def gap(self) -> float | None:

@@ -15,10 +15,11 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 import highspy
 import numpy as np
@@ -162,6 +163,7 @@ class Highs:
         start: np.ndarray | None = None,
         on_point: Callable[[np.ndarray], None] | None = None,
         report_bounds: bool = False,
+        options: Mapping[str, object] | None = None,
     ) -> Outcome:
         """Minimise the program.
 
@@ -177,6 +179,8 @@ class Highs:
             Called with each better point that is found, in the caller's thread.
         report_bounds : bool
             Whether HiGHS's bound is reported to `control` as a proven bound of the whole problem.
+        options : mapping, optional
+            Further options of HiGHS by name, for this call only.
 
         Returns
         -------
@@ -191,8 +195,9 @@ class Highs:
         if not self.program.cost.size:
             return _solve_empty(self.program)
         highs = self._highs
-        self._set_options(gap, control, seed)
-        if not self.program.integer.any() and self.program.cost.size > LARGE and not highs.getBasis().valid:
+        self._set_options(gap, control, seed, options or {})
+        free = "solver" not in (options or {}) and not highs.getBasis().valid
+        if free and not self.program.integer.any() and self.program.cost.size > LARGE:
             self._check(highs.setOptionValue("solver", "ipm"), "choose interior points")
         if start is not None:
             solution = highspy.HighsSolution()
@@ -214,7 +219,9 @@ class Highs:
             self._check(highs.run(), "run without presolve")
         return self._outcome(control)
 
-    def _set_options(self, gap: float, control: Control | None, seed: int) -> None:
+    def _set_options(
+        self, gap: float, control: Control | None, seed: int, options: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
         highs = self._highs
         self._check(highs.resetOptions(), "reset its options")
         remaining = math.inf if control is None else control.remaining_s
@@ -226,6 +233,7 @@ class Highs:
             ("mip_abs_gap", 0.0),
             ("time_limit", remaining),
             ("random_seed", int(seed) % 2**31),
+            *options.items(),
         ):
             self._check(highs.setOptionValue(name, value), f"take the option {name} = {value}")
 

@@ -1,6 +1,6 @@
-"""Build the deployment instances of Melbourne's central business district.
+"""Build the instances of Melbourne's central business district: deployment and offloading.
 
-    python instances/build_melbourne.py DATA_FOLDER [--out instances/deployment]
+    python instances/build_melbourne.py DATA_FOLDER [--problem deployment|offloading] [--out instances]
 
 DATA_FOLDER holds four public files, which are not part of this repository (README.md beside this file says
 where they come from):
@@ -15,8 +15,10 @@ sites, those of the users as the EUA data set gives them (it placed them itself)
 the time of each, whether it asks for code, and what `models.json` gives a source for. The rest is assumed,
 by the rules below.
 
-Steps
------
+Offloading needs the first two only.
+
+Steps of the deployment instances
+---------------------------------
 1. Servers. E of the 125 sites, one after another, each time the site that shortens most the sum over users
    of the distance to the nearest chosen site (greedy k-median; a tie goes to the first site of the file).
    Distances are equirectangular, in metres. Each user belongs to the nearest chosen site.
@@ -41,6 +43,22 @@ Steps
    utilisation.
 7. Costs. A second of delay weighs 1, a second of switching 0.5. The weights of storage and GPU memory are a
    price per hour of a full server, divided over slots.
+
+Steps of the offloading instances
+---------------------------------
+1. Users: every k-th of the 816 positions (k = 14, 3, 1), one task each. Sites: greedy k-median over those
+   users, as above; the large instance has all 125.
+2. Rates. A site further away than 400 m is out of reach. Otherwise the path loss is 128.1 + 37.6 log10(km)
+   dB (the macro-cell model of 3GPP TR 36.814, not below 10 m), and the rate is Shannon's over a bandwidth of
+   5 MHz each way for each user, with -174 dBm/Hz of noise, 0.2 W from the user and 1 W from the site.
+3. Models: text-to-image models of the catalogue that take tens of steps, drawn by a Zipf law. Their workload
+   and quality are assumed there. Steps: 5, 10, ..., 50.
+4. Servers: the three classes, by the number of users whose nearest site it is; speed x 100 Gcycle/s (what
+   the catalogue calls the reference GPU). A site hosts models in the order of popularity, turned on by one
+   place from site to site, as long as its GPU memory holds them.
+5. Devices, deadlines, batteries, weights, sizes of prompts and pictures and penalties are drawn evenly from
+   assumed ranges (`USER_RANGES`), one device in five cannot generate at all; every task may be rejected.
+   Draws are doubles of numpy's PCG64 with a fixed seed.
 """
 
 import argparse
@@ -171,6 +189,52 @@ RESULT_MBIT = {"chat": 0.0, "code": 0.0, "image": 16.0, "audio": 8.0, "video": 3
 # it; a full disk and a full GPU memory cost this much an hour and server.
 WEIGHT_DELAY, WEIGHT_SWITCHING = 1.0, 0.5
 STORAGE_PER_HOUR, GPU_MEMORY_PER_HOUR = 60.0, 240.0
+
+# Offloading: every `every`-th user, this many sites.
+OFFLOADING_SIZES = {
+    "melbourne-cbd-small": {"every": 14, "servers": 10, "seed": 1},
+    "melbourne-cbd-medium": {"every": 3, "servers": 40, "seed": 2},
+    "melbourne-cbd-large": {"every": 1, "servers": 125, "seed": 3},
+}
+OFFLOADING_MODELS = [
+    "stable-diffusion-xl-base-1.0",
+    "stable-diffusion-v1-5",
+    "stable-diffusion-3-medium",
+    "SSD-1B",
+    "PixArt-XL-2-1024-MS",
+    "kandinsky-2-2",
+    "stable-diffusion-2-1",
+    "sd15-controlnet-canny",
+]
+OFFLOADING_ZIPF = 0.8
+OFFLOADING_STEPS = {"min": 5, "max": 50, "stride": 5}
+OFFLOADING_WEIGHTS = {"quality": 10, "delay": 0.2, "energy": 0.01}
+GCYCLES_PER_S = 100.0  # of a server of speed 1
+REACH_M, NEAREST_M = 400.0, 10.0
+PATH_LOSS_DB, PATH_LOSS_DB_PER_DECADE = 128.1, 37.6
+BANDWIDTH_MHZ, NOISE_DBM_PER_HZ = 5.0, -174.0
+USER_POWER_W, SITE_POWER_W = 0.2, 1.0
+USER_RANGES = {  # low, high, decimals
+    "weight": (0.5, 1.5, 2),
+    "input_mbit": (0.5, 12.0, 2),  # a prompt, or a picture to start from
+    "output_mbit": (4.0, 24.0, 2),
+    "max_delay_s": (5.0, 20.0, 1),
+    "battery_j": (10.0, 60.0, 1),
+    "max_ghz": (2.0, 8.0, 2),
+    "kappa": (0.02, 0.06, 4),
+    "rejection_penalty": (6.0, 12.0, 2),
+}
+DEVICE_SHARE = 0.8
+
+OFFLOADING_SOURCE = (
+    "Derived work. Sites and users: EUA data sets, Swinburne University of Technology, MIT licence, "
+    "Copyright (c) 2018 Swin Edge (github.com/swinedge/eua-dataset; Lai et al., ICSOC 2018; He et al., "
+    "IEEE TPDS 31(3), 2020); the site register is the Australian Communications and Media Authority's. "
+    "Models: instances/models.json, whose workload and quality are assumed. Real: positions (those of users as "
+    "the data set placed them), the models' GPU memory where models.json gives a source. Path loss: 3GPP TR "
+    "36.814's macro-cell formula. Assumed: bandwidth, powers, reach, hardware, devices, deadlines, batteries, "
+    "sizes, penalties, weights, which model a user asks for. Built by instances/build_melbourne.py."
+)
 
 SOURCE = (
     "Derived work. Sites and users: EUA data sets, Swinburne University of Technology, MIT licence, "
@@ -382,6 +446,97 @@ def build_deployment(name, size, sites, users, requests, catalogue):
     }
 
 
+def rates_mbps(metres, power_w):
+    """Shannon rates over the assumed path loss; 0 out of reach."""
+    km = np.maximum(metres, NEAREST_M) / 1000
+    loss_db = PATH_LOSS_DB + PATH_LOSS_DB_PER_DECADE * np.log10(km)
+    noise_dbm = NOISE_DBM_PER_HZ + 10 * np.log10(BANDWIDTH_MHZ * 1e6)
+    snr = 10 ** ((10 * np.log10(power_w * 1000) - loss_db - noise_dbm) / 10)
+    return np.where(metres <= REACH_M, np.round(BANDWIDTH_MHZ * np.log2(1 + snr), 1), 0.0)
+
+
+def hosted(models, turn, memory_gb, catalogue):
+    """Models that fit a site's GPU memory, taken in the order of popularity turned by `turn` places."""
+    chosen = []
+    for model in np.roll(models, -turn).tolist():
+        if catalogue[model]["gpu_memory_gb"] <= memory_gb:
+            chosen.append(model)
+            memory_gb -= catalogue[model]["gpu_memory_gb"]
+    return [model for model in models if model in chosen]
+
+
+def build_offloading(name, size, sites, positions, catalogue):
+    """Offloading instance `name`, a dictionary in the order of the file format."""
+    site_names, site_positions = sites
+    users = positions[:: size["every"]]
+    chosen = choose_sites(distances_m(site_positions, users), size["servers"])
+    metres = distances_m(users, site_positions[chosen])
+    up, down = rates_mbps(metres, USER_POWER_W), rates_mbps(metres, SITE_POWER_W)
+    classes = hardware(np.bincount(metres.argmin(axis=1), minlength=len(chosen)))
+    generator = np.random.Generator(np.random.PCG64(size["seed"]))
+    draws = generator.random((len(users), len(USER_RANGES) + 2))
+    zipf = np.arange(1, len(OFFLOADING_MODELS) + 1, dtype=float) ** -OFFLOADING_ZIPF
+    people = []
+    for n, row in enumerate(draws):
+        own = {
+            key: round(low + (high - low) * value, decimals)
+            for value, (key, (low, high, decimals)) in zip(row, USER_RANGES.items(), strict=False)
+        }
+        device = {"max_ghz": own["max_ghz"], "kappa": own["kappa"]} if row[-1] < DEVICE_SHARE else None
+        people.append(
+            {
+                "name": f"user-{n * size['every'] + 1}",
+                "model": OFFLOADING_MODELS[pick(zipf, row[-2])],
+                "weight": own["weight"],
+                "input_mbit": own["input_mbit"],
+                "output_mbit": own["output_mbit"],
+                "max_delay_s": own["max_delay_s"],
+                "battery_j": own["battery_j"],
+                "transmit_power_w": USER_POWER_W,
+                "uplink_mbps": plain_rates(up[n]),
+                "downlink_mbps": plain_rates(down[n]),
+                "device": device,
+                "rejection_penalty": own["rejection_penalty"],
+            }
+        )
+    machines = [
+        {
+            "name": site_names[site],
+            "ghz": GCYCLES_PER_S * CLASSES[kit]["speed"],
+            "hosts": hosted(OFFLOADING_MODELS, turn, CLASSES[kit]["gpu_memory_gb"], catalogue),
+        }
+        for turn, (site, kit) in enumerate(zip(chosen, classes, strict=True))
+    ]
+    description = (
+        f"{len(users)} users and {len(machines)} edge servers in Melbourne's central business district, at real "
+        f"positions; a picture for each user. Each user reaches {(up > 0).sum(axis=1).mean():.1f} servers on average."
+    )
+    return {
+        "format": "aigc-opt/instance",
+        "version": 1,
+        "problem": "offloading",
+        "name": name,
+        "description": description,
+        "source": OFFLOADING_SOURCE,
+        "models": [offloading_profile(catalogue[model]) for model in OFFLOADING_MODELS],
+        "users": people,
+        "servers": machines,
+        "steps": OFFLOADING_STEPS,
+        "weights": OFFLOADING_WEIGHTS,
+    }
+
+
+def plain_rates(rates):
+    """Rates for the file: 0 without a decimal point, because most are."""
+    return [int(rate) if rate == int(rate) else rate for rate in rates.tolist()]
+
+
+def offloading_profile(model):
+    """Fields of a model that offloading reads."""
+    source = f"{model['task']}; {model['repository']} on huggingface.co. workload, quality: assumed, see models.json."
+    return {field: model[field] for field in ("name", "workload", "quality")} | {"source": source}
+
+
 def layout(value, indent=0):
     """JSON text with one line for each innermost array or object: small files, readable differences."""
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
@@ -396,25 +551,28 @@ def layout(value, indent=0):
 
 def main():
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description="Build the deployment instances of Melbourne's central business district."
-    )
-    parser.add_argument("data", type=Path, metavar="DATA_FOLDER", help="folder with the four CSV files")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=HERE / "deployment",
-        help="folder to write to (default: beside this script)",
-    )
+    parser = argparse.ArgumentParser(description="Build the instances of Melbourne's central business district.")
+    parser.add_argument("data", type=Path, metavar="DATA_FOLDER", help="folder with the CSV files")
+    parser.add_argument("--problem", choices=("deployment", "offloading"), help="only this one (default: both)")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder with a folder for each problem (default: here)")
     options = parser.parse_args()
     sites, users = read_sites(options.data), read_users(options.data)
-    requests, catalogue = read_requests(options.data), read_catalogue()
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name, size in SIZES.items():
-        instance = build_deployment(name, size, sites, users, requests, catalogue)
-        path = options.out / f"{name}.json"
-        path.write_text(layout(instance) + "\n", encoding="utf-8", newline="\n")
-        print(f"{path}: {path.stat().st_size} bytes")
+    catalogue = read_catalogue()
+    if options.problem != "offloading":
+        requests = read_requests(options.data)
+        for name, size in SIZES.items():
+            write(options.out / "deployment", build_deployment(name, size, sites, users, requests, catalogue))
+    if options.problem != "deployment":
+        for name, size in OFFLOADING_SIZES.items():
+            write(options.out / "offloading", build_offloading(name, size, sites, users, catalogue))
+
+
+def write(folder, instance):
+    """Write an instance under its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{instance['name']}.json"
+    path.write_text(layout(instance) + "\n", encoding="utf-8", newline="\n")
+    print(f"{path}: {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -187,3 +187,52 @@ def test_problems_that_are_only_read_say_so(examples, capsys):
         if name.rsplit("-", 1)[0].replace("-", "_") not in SOLVED:
             assert main(["solve", str(examples / f"{name}.json")]) == 2
             assert "does not solve them yet" in capsys.readouterr().err
+
+
+def test_a_reader_of_progress_that_goes_away_does_not_stop_the_solve(small, tmp_path):
+    path = tmp_path / "result.json"
+    command = (
+        f"({sys.executable} -m aigc_opt solve {small} -o {path}; echo $? > {tmp_path / 'status'}) 2>&1 | head -n 1"
+    )
+    subprocess.run(command, shell=True, capture_output=True)
+    assert (tmp_path / "status").read_text().strip() == "0"
+    assert json.loads(path.read_text())["status"] == "optimal"
+
+
+@pytest.mark.parametrize(("closed", "status"), [("2>&-", 0), (">&-", 0), (">/dev/full", 2)])
+def test_streams_that_are_closed_or_full(small, closed, status):
+    done = subprocess.run(
+        f"{sys.executable} -m aigc_opt solve {small} {closed}", shell=True, capture_output=True, text=True
+    )
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr and "internal" not in done.stderr
+
+
+@pytest.mark.parametrize("after_s", [0.15, 0.4])
+def test_interrupt_while_starting(small, after_s):
+    command = [sys.executable, "-m", "aigc_opt", "solve", str(small)]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    time.sleep(after_s)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    # Before Python itself is up the signal is the interpreter's; from then on there is an exit status and no traceback.
+    assert running.returncode in (0, 3, -signal.SIGINT)
+    if running.returncode != -signal.SIGINT:
+        assert "Traceback" not in err
+
+
+def test_a_second_interrupt_loses_nothing(tmp_path):
+    path = tmp_path / "made.json"
+    assert call("generate", "deployment", "--servers", 6, "--models", 12, "--slots", 20, "-o", path).returncode == 0
+    command = [sys.executable, "-m", "aigc_opt", "solve", str(path), "-o", "-", "--gap", "1e-9"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for line in running.stderr:
+        if "cloud only" in line or "feature-aware" in line:
+            break
+    time.sleep(0.5)
+    for _ in range(3):
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert json.loads(out)["limit"] == "interrupt"

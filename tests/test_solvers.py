@@ -181,3 +181,11 @@ def test_points_are_told_in_the_callers_thread():
     here = threading.get_ident()
     Highs(hard(60, 5)).solve(control=Control(2), on_point=lambda x: seen.append((threading.get_ident(), x.shape)))
     assert seen and all(ident == here and shape == (60,) for ident, shape in seen)
+
+
+def test_further_options_hold_for_one_call_and_wrong_ones_are_refused():
+    highs = Highs(program([-1.0, -2.0], [[1, 1]], [-INF], [1.5], integer=True))
+    assert highs.solve(options={"mip_heuristic_effort": 0.5, "presolve": "off"}).objective == pytest.approx(-2)
+    assert highs.solve().objective == pytest.approx(-2)
+    with pytest.raises(SolverError, match="no_such_option"):
+        highs.solve(options={"no_such_option": 1})

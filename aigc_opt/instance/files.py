@@ -363,7 +363,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def _write(path: str | os.PathLike[str], content: bytes) -> None:
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
     try:
         if target.is_dir():
             raise IsADirectoryError(None, "is a folder, expected a file")

@@ -14,6 +14,8 @@ import numpy as np
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import FORMAT, VERSION, Instance
 from aigc_opt.instance.deployment import DeploymentInstance
+from aigc_opt.instance.draws import draws, plain
+from aigc_opt.instance.generate_offloading import OFFLOADING_FAMILIES, generate_offloading
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
 TASKS = (
@@ -69,15 +71,6 @@ def _faults_of_arguments(sizes: dict[str, int], family: str, families: Iterable[
     return faults
 
 
-def _draws(seed: int) -> Callable[..., np.ndarray]:
-    generator = np.random.Generator(np.random.PCG64(seed))
-
-    def uniform(low: float, high: float, size: int | tuple[int, ...] = 1, decimals: int = 4) -> np.ndarray:
-        return np.round(low + (high - low) * generator.random(size), decimals)
-
-    return uniform
-
-
 def generate_deployment(
     servers: int = 4,
     models: int = 10,
@@ -116,7 +109,7 @@ def generate_deployment(
     if faults:
         raise InputError("generate", faults)
     kind = DEPLOYMENT_FAMILIES[family]
-    uniform = _draws(seed)
+    uniform = draws(seed)
 
     size = np.round(3.0 * 15.0 ** uniform(0, 1, models), 2)  # 3 to 45 GB, as many small as large ones
     memory = np.round(np.minimum(24.0, size * uniform(0.35, 0.9, models)), 2)
@@ -167,7 +160,7 @@ def generate_deployment(
         "arrivals": arrivals,
         "weights": {"delay": 1, "switching": 1, "storage": 20, "gpu_memory": 30},
     }  # fmt: skip
-    return DeploymentInstance.from_dict(_plain(data), "generate")
+    return DeploymentInstance.from_dict(plain(data), "generate")
 
 
 def _arrivals(
@@ -253,7 +246,7 @@ def generate_two_timescale(
     if faults := _faults_of_arguments(sizes, family, TWO_TIMESCALE_FAMILIES, seed):
         raise InputError("generate", faults)
     kind = TWO_TIMESCALE_FAMILIES[family]
-    uniform = _draws(seed)
+    uniform = draws(seed)
     size, memory = uniform(2, 9, models, 2), uniform(1, 8, models, 2)
     base_s, step_s = uniform(1, 6, models, 2), uniform(0.09, 0.2, models, 3)
     first, last = uniform(40, 70, models, 1), uniform(150, 190, models, 1)
@@ -287,28 +280,23 @@ def generate_two_timescale(
             "input_mbit": [5, 10], "output_mbit": [5, 10], "distance_m": [30, 250], "fading": "rayleigh",
         },
     }  # fmt: skip
-    return TwoTimescaleInstance.from_dict(_plain(data), "generate")
+    return TwoTimescaleInstance.from_dict(plain(data), "generate")
 
 
 def _task_name(m: int) -> str:
     return TASKS[m] if m < len(TASKS) else f"{TASKS[m % len(TASKS)]}-{m // len(TASKS) + 1}"
 
 
-def _plain(value):
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else value
-
-
-FAMILIES: dict[str, Iterable[str]] = {"deployment": DEPLOYMENT_FAMILIES, "two_timescale": TWO_TIMESCALE_FAMILIES}
+FAMILIES: dict[str, Iterable[str]] = {
+    "deployment": DEPLOYMENT_FAMILIES,
+    "offloading": OFFLOADING_FAMILIES,
+    "two_timescale": TWO_TIMESCALE_FAMILIES,
+}
 """Names of each problem's families."""
 
 GENERATORS: dict[str, Callable[..., Instance]] = {
     "deployment": generate_deployment,
+    "offloading": generate_offloading,
     "two_timescale": generate_two_timescale,
 }
 """Generator of each problem, by the problem's name."""

@@ -86,6 +86,8 @@ class Problem:
         Instance -> the formulation in Pyomo, and as a `LinearProgram`.
     solvers : tuple of str
         Names that `solver` may have, the default first.
+    method_of_solver : mapping
+        Solver -> method that is meant where only the solver is named, if that is not the default method.
     refusal : callable
         Instance -> why it cannot be solved as it is, or None.
 
@@ -101,10 +103,11 @@ class Problem:
     build_program: Callable[[Any], Any]
     summary: Callable[[Any, Any], str]
     solvers: tuple[str, ...] = field(default=("highs",))
+    method_of_solver: Mapping[str, str] = field(default_factory=dict)
     refusal: Callable[[Any], str | None] = field(default=lambda instance: None)
 
 
-SOLVED = ("deployment", "two_timescale")
+SOLVED = ("deployment", "offloading", "two_timescale")
 """Problems that have a folder here, each with its `Problem` under the name PROBLEM; imported when first used."""
 
 

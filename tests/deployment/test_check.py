@@ -89,6 +89,8 @@ def test_value_by_hand(instance, solution):
         ({"routing": {(1, 1, 0, 2): 0.5}}, "served", "slot 2, server t, model a", 0.5),  # though nothing arrives
         ({"routing": {(0, 1, 1, 1): -0.2, (0, 1, 1, 2): 1.2}}, "routing_is_share", "served by t", 0.2),
         ({"routing": {(1, 1, 0, 0): -0.2, (1, 1, 0, 2): 1.2}}, "routing_is_share", "served by s", 0.2),
+        ({"routing": {(0, 0, 0, 0): -0.95e-6, (0, 0, 0, 1): -0.95e-6, (0, 0, 0, 2): 1 + 2.8e-6}},
+         "routing_is_share", "served by the cloud", 2.8e-6),
         ({"routing": {(0, 1, 1, 1): 1, (0, 1, 1, 2): 0}}, "only_loaded", "slot 1, server t, model b, served by t", 1),
         ({"routing": {(0, 1, 0, 0): 1, (0, 1, 0, 1): 0}}, "shared", "slot 1, server t, model a, served by s", 1),
     ],

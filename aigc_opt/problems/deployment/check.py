@@ -126,24 +126,27 @@ def _placement(instance: DeploymentInstance, t: int, stored: np.ndarray, loaded:
 
 def _shares(instance: DeploymentInstance, t: int, routing: np.ndarray, loaded: np.ndarray) -> Iterator[Violation]:
     """Rows of the routing [E, M, E + 1] of one slot: shares of a whole, only to loaded models that are shared."""
-    for i in range(len(instance.servers)):
-        for m, row in enumerate(routing[i]):
-            total = float(sum(row))
-            where = _at(instance, t, i, m)
-            if abs(total - 1.0) > TOLERANCE:
-                yield Violation("served", where, abs(total - 1.0))
-            for j in np.flatnonzero(row < -TOLERANCE):
-                yield Violation("routing_is_share", f"{where}, served by {_place(instance, j)}", float(-row[j]))
-            if instance.arrivals[t, i, m] == 0:
+
+    def served_by(i: int, m: int, j: int) -> str:
+        return f"{_at(instance, t, i, m)}, served by {_place(instance, j)}"
+
+    total = routing.sum(axis=2)
+    for i, m in np.argwhere(abs(total - 1.0) > TOLERANCE):
+        yield Violation("served", _at(instance, t, i, m), float(abs(total[i, m] - 1.0)))
+    for i, m, j in np.argwhere(routing < -TOLERANCE):
+        yield Violation("routing_is_share", served_by(i, m, j), float(-routing[i, m, j]))
+    asked = instance.arrivals[t] > 0  # elsewhere a row need only be shares of a whole
+    for i, m, j in np.argwhere((routing > 1.0 + TOLERANCE) & asked[:, :, None]):
+        yield Violation("routing_is_share", served_by(i, m, j), float(routing[i, m, j] - 1.0))
+    for j in range(len(instance.servers)):
+        for i in range(len(instance.servers)):
+            share = np.where(asked[i], routing[i, :, j], 0.0)
+            if not _may_serve(instance, i, j):
+                for m in np.flatnonzero(share > TOLERANCE):
+                    yield Violation("shared", served_by(i, int(m), j), float(share[m]))
                 continue
-            for j, server in enumerate(instance.servers):
-                if row[j] <= TOLERANCE:
-                    continue
-                to = f"{where}, served by {server.name}"
-                if not _may_serve(instance, i, j):
-                    yield Violation("shared", to, float(row[j]))
-                elif row[j] - loaded[j, m] > TOLERANCE:
-                    yield Violation("only_loaded", to, float(row[j] - loaded[j, m]))
+            for m in np.flatnonzero(asked[i] & (share - loaded[j] > TOLERANCE)):
+                yield Violation("only_loaded", served_by(i, int(m), j), float(share[m] - loaded[j, m]))
 
 
 def _place(instance: DeploymentInstance, j: int) -> str:
@@ -159,16 +162,16 @@ def _may_serve(instance: DeploymentInstance, i: int, j: int) -> bool:
 def _delay(instance: DeploymentInstance, t: int, routing: np.ndarray) -> float | None:
     """Sum of the delays of one slot's requests, s; None where a share goes to a server that does not share."""
     total = 0.0
-    generation = [m.latency.base_s + m.nominal_steps * m.latency.per_step_s for m in instance.models]
+    generation = np.array([m.latency.base_s + m.nominal_steps * m.latency.per_step_s for m in instance.models])
     for i in range(len(instance.servers)):
         for j in range(len(instance.servers)):
-            shares = instance.arrivals[t, i] * routing[i, :, j]
+            requests = instance.arrivals[t, i] * routing[i, :, j]
             if not _may_serve(instance, i, j):
-                if (abs(shares) > 0).any() and (abs(routing[i, :, j][instance.arrivals[t, i] > 0]) > TOLERANCE).any():
+                if (abs(routing[i, :, j][instance.arrivals[t, i] > 0]) > TOLERANCE).any():
                     return None
                 continue
             way = 0.0 if i == j else float(instance.peer_delay_s[i, j])
-            total += sum(float(share) * (way + seconds) for share, seconds in zip(shares, generation, strict=True))
+            total += float(np.dot(requests, way + generation))
         to_cloud = instance.arrivals[t, i] * routing[i, :, -1]
         total += float(np.dot(to_cloud, instance.cloud_delay_s))
     return total
@@ -176,13 +179,13 @@ def _delay(instance: DeploymentInstance, t: int, routing: np.ndarray) -> float |
 
 def _work(instance: DeploymentInstance, t: int, routing: np.ndarray, loads: np.ndarray) -> Iterator[Violation]:
     """GPU-seconds and joules at each server that serves."""
+    seconds_each = np.array([m.latency.base_s + m.nominal_steps * m.latency.per_step_s for m in instance.models])
+    joules_each = np.array([m.energy.base_j + m.nominal_steps * m.energy.per_step_j for m in instance.models])
+    load_each = np.array([m.load_j for m in instance.models])
     for j, server in enumerate(instance.servers):
-        seconds = joules = 0.0
-        for m, model in enumerate(instance.models):
-            requests = sum(float(instance.arrivals[t, i, m] * routing[i, m, j]) for i in range(len(instance.servers)))
-            seconds += requests * (model.latency.base_s + model.nominal_steps * model.latency.per_step_s)
-            joules += requests * (model.energy.base_j + model.nominal_steps * model.energy.per_step_j)
-            joules += float(loads[j, m]) * model.load_j
+        requests = (instance.arrivals[t] * routing[:, :, j]).sum(axis=0)
+        seconds = float(np.dot(requests, seconds_each))
+        joules = float(np.dot(requests, joules_each)) + float(np.dot(loads[j], load_each))
         for name, used, limit in (("gpu_time", seconds, server.gpu_s), ("energy", joules, server.energy_j)):
             if limit is not None and _exceeds(used - limit, limit):
                 yield Violation(name, _at(instance, t, j), used - limit)

@@ -22,6 +22,10 @@ from aigc_opt.solvers import Answer, Highs
 MOST_PACKS = 4000
 """Servers with more maximal packs than this get no inequalities: the separation would take too long."""
 
+MOST_MODELS = 200
+MOST_VISITS = 400_000
+"""The same for more models than this, or a longer search for packs."""
+
 ROUNDS = 20
 LEAST_GAIN = 2e-5
 """A round that raises the relaxation by less than this part of its value is the last one."""
@@ -36,16 +40,23 @@ def maximal_packs(sizes: np.ndarray, capacity: float) -> np.ndarray | None:
     What the checker's tolerance would accept counts as fitting, so that no accepted point is cut off.
     """
     capacity = capacity + max(1e-6, 1e-6 * capacity)
+    if sizes.sum() <= capacity:
+        return np.ones((1, len(sizes)))
+    if len(sizes) > MOST_MODELS:
+        return None
+    visits = 0
     order = np.argsort(-sizes, kind="stable")
     ordered = sizes[order]
     found: list[list[int]] = []
 
     def grow(start: int, chosen: list[int], left: float, smallest_refused: float) -> bool:
         # `smallest_refused`: least size left out so far although it fitted; it must not fit at the end.
+        nonlocal visits
+        visits += 1
         if start == len(ordered):
             if smallest_refused > left:
                 found.append(chosen)
-            return len(found) <= MOST_PACKS
+            return len(found) <= MOST_PACKS and visits <= MOST_VISITS
         size = float(ordered[start])
         if size <= left and not grow(start + 1, [*chosen, int(order[start])], left - size, smallest_refused):
             return False
@@ -61,22 +72,26 @@ def maximal_packs(sizes: np.ndarray, capacity: float) -> np.ndarray | None:
     return packs
 
 
+Row = tuple[np.ndarray, np.ndarray, float]
+"""Columns, weights and right side of an inequality ``weights @ x[columns] <= limit``."""
+
+
 class _Pool:
     """Packs of one server's disk or memory, and the inequalities found for it."""
 
     def __init__(self, columns: np.ndarray, packs: np.ndarray):
         self.columns = columns  # [T, M]
         self.packs = packs
-        self.known: list[np.ndarray] = []
+        self.known: list[tuple[np.ndarray, float]] = []
         build = ProgramBuilder()
         weight = build.variable("weight", np.zeros(packs.shape[1]), list)
         rows, models = np.nonzero(packs)
         build.constraint("pack", [(rows, weight[models], 1.0)], np.ones(len(packs)), list)
         self._separation = Highs(build.build())
 
-    def separate(self, values: np.ndarray) -> list[np.ndarray]:
-        """New inequalities ``a @ y <= 1`` that the point `values` [T, M] of the relaxation breaks in some slot."""
-        found: list[np.ndarray] = []
+    def separate(self, values: np.ndarray) -> list[tuple[np.ndarray, float]]:
+        """New inequalities ``a @ y <= b`` that the point `values` [T, M] of the relaxation breaks in some slot."""
+        found: list[tuple[np.ndarray, float]] = []
         for point in np.unique(np.round(values, 6), axis=0):
             if np.all((point < 1e-6) | (point > 1 - 1e-6)):
                 continue
@@ -86,22 +101,22 @@ class _Pool:
             if outcome.answer is not Answer.OPTIMAL or outcome.x is None:
                 continue
             whole = np.round(outcome.x * GRID)
-            most = float((self.packs @ whole).max())
-            if whole @ point <= most * (1 + 1e-4):
-                continue
-            # Where no pack has any of these models (most = 0) the right side 1 stands for all but nothing.
-            found.append(whole / max(most, 1e-3))
+            most = float((self.packs @ whole).max())  # sums of whole numbers: exact
+            if whole @ point > most + 1e-4 * GRID:
+                found.append((whole, most))
         return found
 
-    def rows(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Rows (columns, weights) that the point `x` of the relaxation breaks, from old and new inequalities.
+    def rows(self, x: np.ndarray) -> list[Row]:
+        """Rows that the point `x` of the relaxation breaks, from old and new inequalities.
 
         The capacity is the same in all slots, so an inequality found for one slot is tried in all.
         """
         values = x[self.columns]
         self.known += self.separate(values)
         return [
-            (self.columns[t], weights) for weights in self.known for t in np.flatnonzero(values @ weights > 1 + 1e-4)
+            (self.columns[t], weights, limit)
+            for weights, limit in self.known
+            for t in np.flatnonzero(values @ weights > limit + 1e-4 * GRID)
         ]
 
 
@@ -149,9 +164,9 @@ def tightened(built: DeploymentProgram, control: Control) -> tuple[LinearProgram
     return program, best
 
 
-def _with_rows(program: LinearProgram, rows: list[tuple[np.ndarray, np.ndarray]]) -> LinearProgram:
-    """Return the program with rows ``weights @ x[columns] <= 1`` at its end."""
-    start = np.concatenate([[0], np.cumsum([len(columns) for columns, _ in rows])])
+def _with_rows(program: LinearProgram, rows: list[Row]) -> LinearProgram:
+    """Return the program with these rows at its end."""
+    start = np.concatenate([[0], np.cumsum([len(columns) for columns, _, _ in rows])])
     indices, values = (np.concatenate([row[part] for row in rows]) for part in (0, 1))
     added = sp.csr_array((values, indices, start), shape=(len(rows), program.cost.size))
     added.eliminate_zeros()
@@ -160,6 +175,6 @@ def _with_rows(program: LinearProgram, rows: list[tuple[np.ndarray, np.ndarray]]
         program,
         matrix=sp.csc_array(sp.vstack([program.matrix, added])),
         row_lower=np.concatenate([program.row_lower, np.full(len(rows), -INF)]),
-        row_upper=np.concatenate([program.row_upper, np.ones(len(rows))]),
+        row_upper=np.concatenate([program.row_upper, [limit for _, _, limit in rows]]),
         rows=(*program.rows, block),
     )

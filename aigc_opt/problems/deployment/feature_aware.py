@@ -247,10 +247,10 @@ class Plans:
         for m in sorted({m for _, m in pairs}):
             self._route_anew(m)
 
-    def route_all(self) -> None:
+    def route_all(self, control: Control) -> None:
         """Route all requests anew, the cheapest way that there is for what is loaded."""
         costs, cloud = self.costs, self.served.shape[3] - 1
-        found = priced_routing(self.instance, costs, self.loaded)
+        found = priced_routing(self.instance, costs, self.loaded, control)
         assert found is not None  # plans keep to the energy that there is
         routing, price_s, price_j = found
         self.price_s, self.price_j = (np.pad(price, ((0, 0), (0, 1))) for price in (price_s, price_j))
@@ -348,7 +348,7 @@ def select(
     for exponent in (1.0, 0.5):
         plans = Plans(instance, costs)
         fill(plans, exponent, stop=lambda: control.stop)
-        plans.route_all()
+        plans.route_all(control)
         if plans.objective() < least:
             best, least = plans, plans.objective()
         if control.stop:
@@ -368,7 +368,7 @@ def select(
         plans.remove([(int(j), int(m)) for j, m in np.argwhere(cleared)])
         fill(plans, random.uniform(0.3, 1.2), _windows(plans, random), stop=lambda: control.stop)
         if plans.objective() < least * (1 + CLOSE):
-            plans.route_all()
+            plans.route_all(control)
         found = plans.objective()
         if found < least - 1e-9 * abs(least):
             best, least = plans, found

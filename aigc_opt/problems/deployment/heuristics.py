@@ -26,6 +26,8 @@ def popularity(instance: DeploymentInstance, costs: Costs, control: Control, see
     slots, servers, _ = instance.shape
     loaded = np.zeros(instance.shape, dtype=np.int8)
     for t in range(slots):
+        if control.stop is not None:
+            break
         for j in range(servers):
             asked = instance.arrivals[t, j]
             loaded[t, j] = _pack(np.argsort(-asked, kind="stable"), asked > 0, costs, j)
@@ -50,6 +52,8 @@ def random(instance: DeploymentInstance, costs: Costs, control: Control, seed: i
     slots, servers, models = instance.shape
     loaded = np.zeros(instance.shape, dtype=np.int8)
     for t in range(slots):
+        if control.stop is not None:
+            break
         for j in range(servers):
             loaded[t, j] = _pack(generator.permutation(models), np.ones(models, bool), costs, j)
     loaded = _within_energy(instance, costs, loaded)
@@ -67,22 +71,50 @@ def lru(instance: DeploymentInstance, costs: Costs, control: Control, seed: int)
     stored = np.zeros(instance.shape, dtype=np.int8)
     loaded = np.zeros(instance.shape, dtype=np.int8)
     for j in range(servers):
-        # least recently used first
-        on_disk = _shed(np.flatnonzero(instance.initial_stored[j]).tolist(), costs.size_gb, costs.storage_gb[j])
-        in_memory = [m for m in np.flatnonzero(instance.initial_loaded[j]).tolist() if m in on_disk]
-        in_memory = _shed(in_memory, costs.memory_gb, costs.gpu_memory_gb[j])
+        disk = _Recent(costs.size_gb, costs.storage_gb[j], np.flatnonzero(instance.initial_stored[j]))
+        memory = _Recent(costs.memory_gb, costs.gpu_memory_gb[j], np.flatnonzero(instance.initial_loaded[j]))
+        for m in [m for m in memory.used if m not in disk.used]:
+            memory.drop(m)
         for t in range(slots):
+            if control.stop is not None:
+                break
             asked = instance.arrivals[t, j]
             for m in np.argsort(asked, kind="stable").tolist():
-                fits = costs.size_gb[m] <= costs.storage_gb[j] and costs.memory_gb[m] <= costs.gpu_memory_gb[j]
-                if asked[m] == 0 or not fits:
-                    continue
-                on_disk = _shed([k for k in on_disk if k != m] + [m], costs.size_gb, costs.storage_gb[j])
-                in_memory = [k for k in in_memory if k != m and k in on_disk] + [m]
-                in_memory = _shed(in_memory, costs.memory_gb, costs.gpu_memory_gb[j])
-            stored[t, j, on_disk] = 1
-            loaded[t, j, in_memory] = 1
+                if asked[m] > 0 and costs.size_gb[m] <= disk.limit and costs.memory_gb[m] <= memory.limit:
+                    for dropped in disk.use(m):
+                        memory.drop(dropped)
+                    memory.use(m)
+            stored[t, j, list(disk.used)] = 1
+            loaded[t, j, list(memory.used)] = 1
     return stored, _within_energy(instance, costs, loaded)
+
+
+class _Recent:
+    """What is in a store of limited size, least recently used first."""
+
+    def __init__(self, sizes: np.ndarray, limit: float, there: np.ndarray):
+        self.sizes, self.limit, self.total = sizes, float(limit), 0.0
+        self.used: dict[int, None] = {}  # a dict keeps its order
+        for m in there.tolist():
+            if sizes[m] <= limit:
+                self.use(m)
+
+    def use(self, m: int) -> list[int]:
+        """Put a model last, and return what had to be dropped for it."""
+        self.drop(m)
+        self.used[m] = None
+        self.total = float(self.sizes[list(self.used)].sum())
+        dropped = []
+        while self.total > self.limit:
+            oldest = next(iter(self.used))
+            dropped.append(oldest)
+            self.drop(oldest)
+            self.total = float(self.sizes[list(self.used)].sum())
+        return dropped
+
+    def drop(self, m: int) -> None:
+        """Take a model out, if it is there."""
+        self.used.pop(m, None)
 
 
 def genetic(instance: DeploymentInstance, costs: Costs, control: Control, seed: int) -> Placement:
@@ -182,13 +214,6 @@ def _pack(order: np.ndarray, wanted: np.ndarray, costs: Costs, j: int) -> np.nda
             disk -= costs.size_gb[m]
             memory -= costs.memory_gb[m]
     return chosen
-
-
-def _shed(kept: list[int], sizes: np.ndarray, limit: float) -> list[int]:
-    """Drop from the front until the rest fits."""
-    while kept and sizes[kept].sum() > limit:
-        kept = kept[1:]
-    return kept
 
 
 def _within_energy(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from aigc_opt.control import Control
+from aigc_opt.errors import SolverError
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment import heuristics
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
@@ -40,10 +41,14 @@ Place = Callable[[DeploymentInstance, Costs, Control, int], tuple[np.ndarray, np
 
 
 def complete(
-    instance: DeploymentInstance, costs: Costs, stored: np.ndarray, loaded: np.ndarray
+    instance: DeploymentInstance,
+    costs: Costs,
+    stored: np.ndarray,
+    loaded: np.ndarray,
+    control: Control | None = None,
 ) -> DeploymentSolution | None:
     """Return a placement with its best routing, or None where its loads take more energy than there is."""
-    routing = best_routing(instance, costs, loaded)
+    routing = best_routing(instance, costs, loaded, control)
     return None if routing is None else DeploymentSolution(stored, loaded, routing)
 
 
@@ -80,7 +85,8 @@ def heuristic(place: Place) -> Callable[[Task], Found]:
 
     def method(task: Task) -> Found:
         costs = Costs.of(task.instance)
-        solution = complete(task.instance, costs, *place(task.instance, costs, task.control, task.seed))
+        placed = place(task.instance, costs, task.control, task.seed)
+        solution = complete(task.instance, costs, *placed, task.control)
         limit = task.control.stop
         if solution is not None:
             task.control.report("placement found", objective=task.check(solution).objective)
@@ -146,6 +152,8 @@ def exact(task: Task) -> Found:
         on_point=lambda x: offer(*built.placement(x), "branch and bound: better point"),
         report_bounds=True,
     )
+    if outcome.answer not in (Answer.OPTIMAL, Answer.STOPPED):
+        raise SolverError(f"HiGHS says {outcome.answer} of a program that has a feasible point")
     if outcome.x is not None:
         offer(*built.placement(outcome.x), "branch and bound: better point")
     proof = Proof.DUAL

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from aigc_opt.control import Control
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.program import ProgramBuilder
-from aigc_opt.solvers import Highs
+from aigc_opt.solvers import Answer, Highs
+
+WORTH_WATCHING = 20_000
+"""Columns from which on a routing program is stopped by the clock; smaller ones take less than a second."""
 
 
 def switches(state: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -25,14 +29,16 @@ def energy_left(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray) 
     return costs.energy_j[None, :] - spent
 
 
-def best_routing(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray) -> np.ndarray | None:
+def best_routing(
+    instance: DeploymentInstance, costs: Costs, loaded: np.ndarray, control: Control | None = None
+) -> np.ndarray | None:
     """Return only the routing of `priced_routing`."""
-    found = priced_routing(instance, costs, loaded)
+    found = priced_routing(instance, costs, loaded, control)
     return None if found is None else found[0]
 
 
 def priced_routing(
-    instance: DeploymentInstance, costs: Costs, loaded: np.ndarray
+    instance: DeploymentInstance, costs: Costs, loaded: np.ndarray, control: Control | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Cheapest routing when `loaded` models serve, and what one more GPU-second or joule would save.
 
@@ -47,7 +53,8 @@ def priced_routing(
     price_s, price_j : ndarray, shape (T, E)
         Multipliers of the limits, >= 0; 0 where they are not short.
 
-    None where the loads alone take more energy than a server has.
+    None where the loads alone take more energy than a server has. If `control` stops the work, slots that are short
+    send everything to the cloud.
 
     """
     left_j = energy_left(instance, costs, loaded)
@@ -61,7 +68,9 @@ def priced_routing(
     price_s, price_j = np.zeros((slots, servers)), np.zeros((slots, servers))
     if scarce.size:
         left = np.maximum(left_j[scarce], 0.0)
-        routing[scarce], price_s[scarce], price_j[scarce] = _route_scarce(instance, costs, scarce, loaded[scarce], left)
+        routing[scarce], price_s[scarce], price_j[scarce] = _route_scarce(
+            instance, costs, scarce, loaded[scarce], left, control
+        )
     return routing, price_s, price_j
 
 
@@ -85,7 +94,12 @@ def cheapest_ways(
 
 
 def _route_scarce(
-    instance: DeploymentInstance, costs: Costs, slots: np.ndarray, loaded: np.ndarray, left_j: np.ndarray
+    instance: DeploymentInstance,
+    costs: Costs,
+    slots: np.ndarray,
+    loaded: np.ndarray,
+    left_j: np.ndarray,
+    control: Control | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cheapest routing [S, E, M, E + 1] of some slots under their limits, and the prices [S, E] of the limits.
 
@@ -109,10 +123,14 @@ def _route_scarce(
         ("energy", costs.work_j, left_j.ravel()),
     ):
         build.constraint(name, [(place, route, amount * work[model])], limit, list)
-    outcome = Highs(build.build()).solve()
-    assert outcome.x is not None and outcome.row_duals is not None  # all to the cloud is always feasible
-    prices = np.maximum(0.0, -outcome.row_duals[arrivals.size :]).reshape(2, slots.size, servers)
+    watched = control if route.size > WORTH_WATCHING else None
+    outcome = Highs(build.build()).solve(control=watched)
     routing = np.zeros((slots.size, servers, models, servers + 1))
+    if outcome.answer is not Answer.OPTIMAL or outcome.x is None or outcome.row_duals is None:
+        # Stopped: the cloud takes everything, which is always feasible.
+        routing[..., servers] = 1.0
+        return routing, np.zeros((slots.size, servers)), np.zeros((slots.size, servers))
+    prices = np.maximum(0.0, -outcome.row_duals[arrivals.size :]).reshape(2, slots.size, servers)
     routing[slot, origin, model, server] = np.clip(outcome.x, 0.0, 1.0)
     routing /= np.maximum(1.0, routing.sum(axis=3, keepdims=True))
     routing[..., servers] = np.maximum(0.0, 1.0 - routing.sum(axis=3))

@@ -1,0 +1,1 @@
+"""Loops of decomposition that know nothing of a problem."""

@@ -1,0 +1,32 @@
+"""Seeded draws that are the same everywhere: doubles of ``PCG64(seed)`` and nothing else, rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def draws(seed: int) -> Callable[..., np.ndarray]:
+    """Return a function that draws uniformly: ``uniform(low, high, size=1, decimals=4)``, an array of `size`.
+
+    Only ``Generator.random()`` is used, whose doubles are the same in every version of NumPy.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+
+    def uniform(low: float, high: float, size: int | tuple[int, ...] = 1, decimals: int = 4) -> np.ndarray:
+        return np.round(low + (high - low) * generator.random(size), decimals)
+
+    return uniform
+
+
+def plain(value: Any) -> Any:
+    """Return nested lists and plain numbers of a file's object that holds arrays."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,43 @@
+"""The offloading problem: where each user's task runs, with how many steps, and for how long it computes."""
+
+from __future__ import annotations
+
+from aigc_opt.instance.offloading import OffloadingInstance
+from aigc_opt.problems.offloading.check import check
+from aigc_opt.problems.offloading.decomposition import bound
+from aigc_opt.problems.offloading.methods import METHODS
+from aigc_opt.problems.offloading.sensitivity import Sensitivity, sensitivity
+from aigc_opt.problems.offloading.solution import OffloadingSolution
+from aigc_opt.problems.offloading.summary import summary
+from aigc_opt.problems.problem import Problem
+
+__all__ = ["PROBLEM", "OffloadingSolution", "Sensitivity", "sensitivity"]
+
+
+def build_model(instance: OffloadingInstance):
+    """Build the Pyomo model; Pyomo is imported here only, because it takes seconds."""
+    from aigc_opt.problems.offloading.model import build_model
+
+    return build_model(instance)
+
+
+def build_program(instance: OffloadingInstance):
+    """Build the compact program with tangents around the best prices: a relaxation, as a linear program can be."""
+    from aigc_opt.problems.offloading.decomposition import relaxed_program
+
+    return relaxed_program(instance)
+
+
+PROBLEM = Problem(
+    name="offloading",
+    read_solution=lambda data, instance, origin: OffloadingSolution.from_dict(data, instance, origin),
+    check=check,
+    methods=METHODS,
+    default_method="decomposition",
+    bound=bound,
+    build_model=build_model,
+    build_program=build_program,
+    summary=summary,
+    solvers=("highs", "scip"),
+    method_of_solver={"scip": "exact"},
+)

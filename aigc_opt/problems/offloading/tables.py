@@ -1,0 +1,239 @@
+"""Everything that can be known of an instance before any decision is made, as flat arrays.
+
+A *column* is a triple (user, server, steps) that is possible on its own. Served that way with a share f (GHz) of the
+server's speed it costs ::
+
+    base + sigma^2 / f,      f >= f_min
+
+where ``sigma^2 = w_n w_delay W_n(s)`` and ``f_min = W_n(s) / (D_n - transfers)``. What happens outside the servers (own
+device, rejection) touches nothing that is shared, so only the cheapest such option of a user matters: the *outside*
+option. All costs here are totals; the file's objective is the total over N.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aigc_opt.instance.offloading import OffloadingInstance
+
+SLACK = 1e-12
+"""Relative slack in favour of what is possible: a bound stays valid, and the checker's tolerance is 1e-6."""
+
+REJECT, NOWHERE = -1, -2
+"""Values of `Tables.outside_step` of a user whose outside option is rejection, and who has none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Arrays of an instance: N users, E servers, S step counts, C columns sorted by user.
+
+    Attributes
+    ----------
+    instance : OffloadingInstance
+    grid : ndarray of int, shape (S,)
+        Step counts.
+    work : ndarray, shape (N, S)
+        Gcycles.
+    loss : ndarray, shape (N, S)
+        Cost of quality, ``w_n w_quality q_n(s)``.
+    slack : ndarray, shape (N, E)
+        Seconds left for computing after both transfers; -inf where the place is impossible for the user.
+    fixed : ndarray, shape (N, E)
+        Cost of the transfers; inf where the place is impossible.
+    rate : ndarray, shape (N,)
+        Cost of a second, ``w_n w_delay``.
+    local_cost, local_time : ndarray, shape (N, S)
+        On the own device with the best seconds of computing; inf and NaN where that is impossible.
+    reject_cost : ndarray, shape (N,)
+        inf where the task must be served.
+    outside_cost, outside_step : ndarray, shape (N,)
+        Cheapest of device and rejection, and the index of its steps (or `REJECT`, `NOWHERE`).
+    capacity : ndarray, shape (E,)
+        GHz.
+    user, server, step : ndarray of int, shape (C,)
+        What each column is.
+    base, sigma, f_min : ndarray, shape (C,)
+        What it costs, see above.
+    start : ndarray of int, shape (N + 1,)
+        Columns of user n are ``start[n]:start[n + 1]``.
+
+    """
+
+    instance: OffloadingInstance
+    grid: np.ndarray
+    work: np.ndarray
+    loss: np.ndarray
+    slack: np.ndarray
+    fixed: np.ndarray
+    rate: np.ndarray
+    local_cost: np.ndarray
+    local_time: np.ndarray
+    reject_cost: np.ndarray
+    outside_cost: np.ndarray
+    outside_step: np.ndarray
+    capacity: np.ndarray
+    user: np.ndarray
+    server: np.ndarray
+    step: np.ndarray
+    base: np.ndarray
+    sigma: np.ndarray
+    f_min: np.ndarray
+    start: np.ndarray
+
+    @property
+    def users(self) -> int:
+        """Number of users."""
+        return len(self.rate)
+
+    @property
+    def servers(self) -> int:
+        """Number of servers."""
+        return len(self.capacity)
+
+    @property
+    def must(self) -> np.ndarray:
+        """Users (N,) without an outside option: only a server can serve them."""
+        return np.isinf(self.outside_cost)
+
+    @property
+    def away_cost(self) -> np.ndarray:
+        """Costs (N,) of outside options, 0 where there is none: the part of the cost that columns are measured from."""
+        return np.where(self.must, 0.0, self.outside_cost)
+
+    def restricted(self, users: np.ndarray, columns: np.ndarray) -> Tables:
+        """Return the problem of some users over some of their columns (both sorted); servers keep their numbers."""
+        new = np.full(self.users, -1)
+        new[users] = np.arange(len(users))
+        user = new[self.user[columns]]
+        by_user = (
+            "work", "loss", "slack", "fixed", "rate", "local_cost", "local_time", "reject_cost", "outside_cost",
+            "outside_step",
+        )  # fmt: skip
+        by_column = ("server", "step", "base", "sigma", "f_min")
+        return replace(
+            self,
+            **{name: getattr(self, name)[users] for name in by_user},
+            **{name: getattr(self, name)[columns] for name in by_column},
+            user=user,
+            start=np.searchsorted(user, np.arange(len(users) + 1)),
+        )
+
+
+def build_tables(instance: OffloadingInstance, prune: bool = True) -> Tables:
+    """Make the tables of an instance.
+
+    Parameters
+    ----------
+    instance : OffloadingInstance
+    prune : bool
+        Leave out columns that some optimal point does without: those that cost no less than the user's outside option
+        even with the whole server to themselves (moving the user outside frees a share and costs no more), and step
+        counts that another one beats or equals in both workload and loss (less work is a smaller sigma and f_min).
+
+    """
+    users, servers = instance.users, instance.servers
+    shape = len(users), len(servers)
+    grid = np.arange(instance.steps.min, instance.steps.max + 1, instance.steps.stride)
+    profiles = instance.models
+    model_work = np.array([m.workload.base_gcycles + m.workload.per_step_gcycles * grid for m in profiles], float)
+    model_loss = np.array([m.quality.value(grid) for m in profiles], float)
+    position = {profile.name: k for k, profile in enumerate(profiles)}
+    model = np.array([position[user.model] for user in users])
+    weight = np.array([user.weight for user in users])
+    work = model_work[model]
+    loss = (weight * instance.weights.quality)[:, None] * model_loss[model]
+    rate = weight * instance.weights.delay
+    capacity = np.array([server.ghz for server in servers], float)
+
+    local_cost, local_time = _local(instance, work, loss, weight)
+    penalty = np.array([np.inf if u.rejection_penalty is None else u.weight * u.rejection_penalty for u in users])
+    best = local_cost.argmin(axis=1)
+    outside_cost = local_cost[np.arange(shape[0]), best]
+    outside_step = np.where(np.isfinite(outside_cost), best, NOWHERE)
+    rejecting = penalty < outside_cost
+    outside_cost = np.where(rejecting, penalty, outside_cost)
+    outside_step = np.where(rejecting, REJECT, outside_step)
+
+    slack, fixed = _transfers(instance, weight, model, position)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        f_min = work[:, None, :] / slack[:, :, None]
+    keep = (slack[:, :, None] > 0) & (f_min <= capacity[None, :, None] * (1 + SLACK))
+    if prune and keep.size:
+        keep &= ~_beaten(model_work, model_loss)[model][:, None, :]
+        with np.errstate(invalid="ignore"):
+            alone = fixed[:, :, None] + loss[:, None, :] + (rate[:, None] * work)[:, None, :] / capacity[None, :, None]
+            keep &= alone < outside_cost[:, None, None]
+    user, server, step = np.nonzero(keep)
+    return Tables(
+        instance, grid, work, loss, slack, fixed, rate, local_cost, local_time, penalty, outside_cost, outside_step,
+        capacity, user, server, step,
+        base=fixed[user, server] + loss[user, step],
+        sigma=np.sqrt(rate[user] * work[user, step]),
+        f_min=np.minimum(f_min[user, server, step], capacity[server]) if servers else np.zeros(0),
+        start=np.searchsorted(user, np.arange(shape[0] + 1)),
+    )  # fmt: skip
+
+
+def _local(
+    instance: OffloadingInstance, work: np.ndarray, loss: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cost and seconds (N, S) on the own device.
+
+    ``W / t <= max_ghz`` and ``kappa W^3 / t^2 <= B`` bound the time from below, the deadline from above; between them
+    the convex ``w_delay t + w_energy kappa W^3 / t^2`` is least where ``t^3 = 2 w_energy kappa W^3 / w_delay``.
+    """
+    users, weights = instance.users, instance.weights
+    has = np.array([user.device is not None for user in users])
+    ghz = np.array([user.device.max_ghz if user.device else 1.0 for user in users])
+    kappa = np.array([user.device.kappa if user.device else 0.0 for user in users])
+    deadline = np.array([user.max_delay_s for user in users])
+    battery = np.array([user.battery_j for user in users])
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        cubic = kappa[:, None] * work**3
+        by_battery = np.where(cubic > 0, np.sqrt(cubic / battery[:, None]), 0.0)
+        least = np.maximum(work / ghz[:, None], by_battery)
+        if weights.delay > 0:
+            free = np.cbrt(2.0 * weights.energy * cubic / weights.delay)
+        else:
+            free = np.full_like(cubic, np.inf if weights.energy > 0 else 0.0)
+        time = np.minimum(np.maximum(free, least), deadline[:, None])
+        possible = has[:, None] & (least <= deadline[:, None] * (1 + SLACK))
+        spent = weight[:, None] * (weights.delay * time + weights.energy * cubic / time**2)
+        cost = np.where(possible, loss + spent, np.inf)
+    return cost, np.where(possible, time, np.nan)
+
+
+def _transfers(
+    instance: OffloadingInstance, weight: np.ndarray, model: np.ndarray, position: dict[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds left after the transfers and their cost, (N, E) each; -inf and inf where a server is impossible."""
+    users, servers, weights = instance.users, instance.servers, instance.weights
+    shape = len(users), len(servers)
+    column = {
+        key: np.array([getattr(user, key) for user in users], float)[:, None]
+        for key in ("input_mbit", "output_mbit", "transmit_power_w", "battery_j", "max_delay_s")
+    }
+    up = np.array([user.uplink_mbps for user in users], float).reshape(shape)
+    down = np.array([user.downlink_mbps for user in users], float).reshape(shape)
+    runs = np.array([[s.hosts is None or name in s.hosts for s in servers] for name in position], bool)
+    hosted = runs.reshape(len(position), len(servers))[model]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        upload = column["input_mbit"] / up
+        transfer = upload + column["output_mbit"] / down
+        energy = column["transmit_power_w"] * upload
+        reach = (up > 0) & (down > 0) & hosted & (energy <= column["battery_j"] * (1 + SLACK))
+        reach &= transfer < column["max_delay_s"]
+        cost = weight[:, None] * (weights.delay * transfer + weights.energy * energy)
+    return np.where(reach, column["max_delay_s"] - transfer, -np.inf), np.where(reach, cost, np.inf)
+
+
+def _beaten(work: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """(M, S) step counts that another one beats or equals in both workload and loss; of equals the first stays."""
+    beaten = np.zeros(work.shape, bool)
+    for s in range(work.shape[1]):
+        as_good = (work <= work[:, [s]]) & (loss <= loss[:, [s]])
+        strictly = (work < work[:, [s]]) | (loss < loss[:, [s]]) | (np.arange(work.shape[1]) < s)
+        beaten[:, s] = (as_good & strictly).any(axis=1)
+    return beaten

@@ -1,0 +1,339 @@
+"""Every method against enumeration, against each other, and against what must not change."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import aigc_opt
+from aigc_opt.control import Control
+from aigc_opt.instance.generate_offloading import OFFLOADING_FAMILIES, generate_offloading
+from aigc_opt.instance.offloading import OffloadingInstance
+from aigc_opt.problems.offloading import PROBLEM
+from aigc_opt.problems.offloading.prices import evaluate, first_prices
+from aigc_opt.problems.offloading.relaxation import relax
+from aigc_opt.problems.offloading.rounding import packing
+from aigc_opt.problems.offloading.sets import improve
+from aigc_opt.problems.offloading.tables import build_tables
+from tests.offloading.tiny import changed, optimum, tiny
+
+CERTIFIED = ("decomposition", "outer-approximation")
+HEURISTICS = [name for name in PROBLEM.methods if name not in (*CERTIFIED, "exact")]
+needs_scip = pytest.mark.skipif(importlib.util.find_spec("pyscipopt") is None, reason="PySCIPOpt is not installed")
+
+
+def known(seed: int) -> tuple[OffloadingInstance, float]:
+    """A tiny instance that has a point, and its optimum."""
+    while (best := optimum(tiny(seed))) is None:
+        seed += 1
+    return tiny(seed), best
+
+
+@pytest.mark.parametrize("name", ["offloading-small", "offloading-medium"])
+@pytest.mark.parametrize("method", CERTIFIED)
+def test_examples_have_their_known_optima(examples, optima, name, method):
+    result = aigc_opt.solve(examples / f"{name}.json", method=method, gap=1e-7)
+    assert result.status == "optimal"
+    assert result.objective == pytest.approx(optima[name], rel=1e-9)
+    assert result.lower_bound == pytest.approx(optima[name], rel=1e-7)
+    assert aigc_opt.check(examples / f"{name}.json", result).feasible
+
+
+@needs_scip
+def test_scip_solves_the_small_example(examples, optima):
+    result = aigc_opt.solve(examples / "offloading-small.json", solver="scip", gap=1e-7)
+    assert result.status == "optimal" and result.method == "exact" and result.proof == "solver"
+    assert result.objective == pytest.approx(optima["offloading-small"], rel=1e-9)
+
+
+@needs_scip
+@pytest.mark.long
+def test_scip_solves_the_medium_example(examples, optima):
+    result = aigc_opt.solve(examples / "offloading-medium.json", solver="scip", gap=1e-7)
+    assert result.status == "optimal"
+    assert result.objective == pytest.approx(optima["offloading-medium"], rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_certified_methods_are_enumeration(seed):
+    instance = tiny(seed)
+    best = optimum(instance)
+    for method in CERTIFIED:
+        result = aigc_opt.solve(instance, method=method, gap=1e-7)
+        if best is None:
+            assert result.status == "infeasible" and result.reasons
+            continue
+        assert result.status == "optimal"
+        assert result.objective == pytest.approx(best, rel=2e-7, abs=2e-7)
+        # A bound that were too high by one part in ten thousand would be above the optimum found by enumeration.
+        assert result.lower_bound <= best + 1e-8 * max(1, abs(best))
+
+
+@needs_scip
+@pytest.mark.parametrize("seed", [1, 4])
+def test_scip_is_enumeration(seed):
+    instance = tiny(seed, 3, 2)
+    best = optimum(instance)
+    result = aigc_opt.solve(instance, solver="scip", gap=1e-6)
+    if best is None:
+        assert result.status == "infeasible"
+    else:
+        assert result.status == "optimal"
+        assert result.objective == pytest.approx(best, rel=2e-6)
+        assert result.lower_bound <= best * (1 + 1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(100, 400))
+def test_certified_methods_are_enumeration_on_many(seed):
+    test_certified_methods_are_enumeration(seed)
+
+
+@needs_scip
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(20, 60))
+def test_scip_is_enumeration_on_many(seed):
+    test_scip_is_enumeration(seed)
+
+
+@given(st.integers(0, 10**5), st.sampled_from(HEURISTICS))
+@settings(max_examples=24)
+def test_bound_is_below_optimum_is_below_heuristic(seed, method):
+    instance, best = known(seed)
+    result = aigc_opt.solve(instance, method=method, seed=seed)
+    scale = max(1.0, abs(best))
+    assert result.lower_bound <= best + 1e-9 * scale
+    if result.objective is not None:
+        assert result.objective >= best - 1e-9 * scale
+        assert result.proof == "dual"
+    assert aigc_opt.solve(instance, method=method, seed=seed, bound=False).lower_bound is None
+
+
+@given(st.integers(0, 10**5), st.booleans())
+@settings(max_examples=24)
+def test_any_prices_prove_a_bound(seed, prune):
+    instance, best = known(seed)
+    tables = build_tables(instance, prune=prune)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    for _ in range(10):
+        mu = rng.exponential(10.0 ** rng.uniform(-2, 1), tables.servers) * (rng.random(tables.servers) < 0.9)
+        assert evaluate(tables, mu).value <= best * tables.users + 1e-9
+
+
+@given(st.integers(0, 10**5), st.sampled_from([20, 100]))
+@settings(max_examples=25)
+def test_bound_by_sets_of_tasks_is_below_the_optimum(seed, cells):
+    instance, best = known(seed)
+    tables, control = build_tables(instance), Control()
+    if not len(tables.user):
+        return
+    relaxed = relax(tables, first_prices(tables), control, 1e-6)
+    _, choice = packing(tables, control)
+    bound, _ = improve(tables, relaxed.mu, relaxed.value, choice, control, 0.0, seed, cells=cells, rounds=25)
+    assert relaxed.value - 1e-9 <= bound <= best * tables.users + 1e-9 * max(1, abs(best * tables.users))
+
+
+def test_dual_bound_is_the_relaxation_optimum_and_no_more():
+    """One user alone with a server: no mixing helps, so a bound inflated by 1e-4 would pass the optimum."""
+    for seed in range(20):
+        data = generate_offloading(1, 1, seed=seed).to_dict()
+        data["users"][0].update(uplink_mbps=[20.0], downlink_mbps=[20.0], rejection_penalty=50.0, device=None)
+        data["servers"][0].update(ghz=9.0, hosts=None)
+        instance = OffloadingInstance.from_dict(data)
+        best, bound = optimum(instance), aigc_opt.bound(instance)
+        assert bound.status == "bound_only" and bound.proof == "dual"
+        assert bound.lower_bound <= best * (1 + 1e-12)
+        assert bound.lower_bound == pytest.approx(best, rel=1e-6)
+
+
+@given(st.integers(0, 10**5), st.sampled_from(["ghz", "max_delay_s", "battery_j"]))
+@settings(max_examples=24)
+def test_more_never_costs_more(seed, field):
+    instance, best = known(seed)
+    data = instance.to_dict()
+    for item in data["servers" if field == "ghz" else "users"]:
+        item[field] *= 1.3
+    result = aigc_opt.solve(OffloadingInstance.from_dict(data), gap=1e-8)
+    assert result.objective <= best + 1e-7 * max(1, abs(best))
+
+
+@given(st.integers(0, 10**5), st.randoms(use_true_random=False))
+@settings(max_examples=20)
+def test_order_and_names_change_nothing(seed, random):
+    instance, best = known(seed)
+    data = instance.to_dict()
+    users, servers = list(range(len(data["users"]))), list(range(len(data["servers"])))
+    random.shuffle(users)
+    random.shuffle(servers)
+    data["servers"] = [data["servers"][i] | {"name": f"x[{i}], y"} for i in servers]
+    data["users"] = [data["users"][n] | {"name": f"local {n}\n"} for n in users]
+    for user in data["users"]:
+        for key in ("uplink_mbps", "downlink_mbps"):
+            user[key] = [user[key][i] for i in servers]
+    assert aigc_opt.solve(OffloadingInstance.from_dict(data), gap=1e-8).objective == pytest.approx(best, rel=1e-7)
+
+
+@given(st.integers(0, 10**5), st.sampled_from([1e-6, 0.01, 100.0, 1e6]))
+@settings(max_examples=20)
+def test_scaling_all_costs_scales_the_value(seed, factor):
+    instance, best = known(seed)
+    data = instance.to_dict()
+    data["weights"] = {name: factor * value for name, value in data["weights"].items()}
+    for user in data["users"]:
+        if user["rejection_penalty"] is not None:
+            user["rejection_penalty"] *= factor
+    result = aigc_opt.solve(OffloadingInstance.from_dict(data), gap=1e-7)
+    assert result.status == "optimal"
+    assert result.objective == pytest.approx(factor * best, rel=3e-7)
+
+
+curves = st.one_of(
+    st.lists(st.tuples(st.floats(0, 60), st.floats(0, 1)), min_size=1, max_size=5, unique_by=lambda p: p[0]).map(
+        lambda points: {
+            "kind": "piecewise_linear",
+            "points": [
+                [s, q] for (s, _), q in zip(sorted(points), sorted((q for _, q in points), reverse=True), strict=True)
+            ],
+        }
+    ),
+    st.tuples(st.floats(-1, 1), st.floats(0, 2), st.floats(0.1, 100)).map(
+        lambda v: {"kind": "exponential", "floor": v[0], "ceiling": v[0] + v[1], "scale": v[2]}
+    ),
+    st.tuples(st.floats(-1, 1), st.floats(0.1, 5), st.floats(0.1, 3)).map(
+        lambda v: {"kind": "power", "floor": v[0], "coefficient": v[1], "exponent": v[2]}
+    ),
+)
+
+
+@given(st.integers(0, 50), st.lists(curves, min_size=5, max_size=5), st.integers(1, 100), st.sampled_from([1, 7, 100]))
+def test_any_curve_and_any_grid(seed, kinds, last, stride):
+    """Curves of all kinds, of one point too; grids of one step, strides beyond the range, a last step off the grid."""
+    data = tiny(seed, 3, 1).to_dict()
+    for model, curve in zip(data["models"], kinds, strict=True):
+        model["quality"] = curve
+    data["steps"] = {"min": 1, "max": min(last, 20), "stride": stride}
+    instance = OffloadingInstance.from_dict(data)
+    best = optimum(instance)
+    result = aigc_opt.solve(instance, gap=1e-7)
+    if best is None:
+        assert result.status == "infeasible"
+    else:
+        assert result.objective == pytest.approx(best, rel=2e-7, abs=2e-7)
+        assert result.lower_bound <= best + 1e-8
+
+
+@pytest.mark.parametrize("method", [name for name in PROBLEM.methods])
+def test_same_seed_same_answer(method):
+    instance = generate_offloading(12, 3, seed=2)
+    first, second = (aigc_opt.solve(instance, method=method, seed=11, gap=1e-3) for _ in range(2))
+    assert first.objective == second.objective and first.lower_bound == second.lower_bound
+    assert first.solution == second.solution
+
+
+@pytest.mark.parametrize("family", OFFLOADING_FAMILIES)
+def test_alternation_is_no_worse_than_any_baseline(family):
+    """It starts from all of them."""
+    instance = generate_offloading(40, 5, family=family, seed=3)
+    values = {m: aigc_opt.solve(instance, method=m, bound=False).objective for m in HEURISTICS if m != "random"}
+    assert values["alternating"] <= min(values.values())
+
+
+@pytest.mark.parametrize("family", OFFLOADING_FAMILIES)
+def test_mid_sizes_are_certified(family):
+    instance = generate_offloading(60, 4, family=family, seed=1)
+    result = aigc_opt.solve(instance, gap=2e-3, time_limit=30)
+    assert result.status == "optimal"
+    assert aigc_opt.check(instance, result).feasible
+    trace = [row.objective for row in result.trace if row.objective is not None]
+    assert trace == sorted(trace, reverse=True)
+
+
+def test_sets_of_tasks_close_a_city():
+    """Few tasks a server: the chain goes through whole sets."""
+    instance = generate_offloading(60, 16, family="city", seed=1)
+    result = aigc_opt.solve(instance, gap=1e-3, time_limit=8)
+    assert result.gap <= 2e-2
+    assert any(row.event == "sets of tasks" for row in result.trace)
+
+
+def test_time_limit_gives_what_there_is():
+    instance = generate_offloading(150, 12, family="deadline-tight", seed=1)
+    result = aigc_opt.solve(instance, time_limit=1.5, gap=1e-9)
+    assert result.status == "feasible" and result.limit == "time"
+    assert result.runtime_s < 1.5 + 4
+    assert result.lower_bound <= result.objective
+    assert aigc_opt.check(instance, result).feasible
+
+
+def test_interrupt_gives_what_there_is():
+    instance = generate_offloading(150, 12, family="deadline-tight", seed=1)
+    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    result = aigc_opt.solve(instance, gap=1e-9)
+    assert result.limit == "interrupt" and result.status == "feasible"
+    assert result.lower_bound <= result.objective
+
+
+@needs_scip
+def test_scip_is_ended_at_the_limit_and_its_interval_kept():
+    instance = generate_offloading(40, 4, seed=1)
+    result = aigc_opt.solve(instance, solver="scip", time_limit=4, gap=1e-9)
+    assert result.runtime_s < 4 + 4
+    assert result.limit == "time" and result.status in ("feasible", "bound_only", "unknown")
+    if result.objective is not None:
+        assert aigc_opt.check(instance, result).feasible
+
+
+def test_a_missing_scip_says_how_to_get_it(examples, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(aigc_opt.MissingSolverError, match="pip install"):
+        aigc_opt.solve(examples / "offloading-small.json", solver="scip")
+
+
+def test_scip_is_for_the_exact_method(examples):
+    with pytest.raises(aigc_opt.InputError, match="exact"):
+        aigc_opt.solve(examples / "offloading-small.json", method="alternating", solver="scip")
+
+
+def test_no_servers_at_all():
+    instance = generate_offloading(6, 0, seed=1)
+    for method in PROBLEM.methods:
+        result = aigc_opt.solve(instance, method=method)
+        if method in (*CERTIFIED, "exact", "greedy-deadline"):
+            assert result.objective == pytest.approx(optimum(instance))
+        assert result.lower_bound == pytest.approx(optimum(instance))
+    assert aigc_opt.solve(instance).proof == "enumeration"
+
+
+@pytest.mark.parametrize("method", [*CERTIFIED, *HEURISTICS])
+def test_objective_zero(method):
+    """Every weight 0 and nothing to pay for rejection: 0 is the optimum, and the gap is 0."""
+    data = generate_offloading(6, 2, seed=1).to_dict()
+    data["weights"] = {"quality": 0, "delay": 0, "energy": 0}
+    for user in data["users"]:
+        user["rejection_penalty"] = 0
+    result = aigc_opt.solve(OffloadingInstance.from_dict(data), method=method)
+    assert (result.objective, result.lower_bound, result.gap, result.status) == (0, 0, 0, "optimal")
+
+
+def test_every_weight_0():
+    for seed in range(6):
+        instance = changed(tiny(seed), weights={"quality": 0, "delay": 0, "energy": 0})
+        best = optimum(instance)
+        result = aigc_opt.solve(instance)
+        assert result.status == ("infeasible" if best is None else "optimal")
+        assert best is None or result.objective == pytest.approx(best, abs=1e-9)
+
+
+def test_progress_tells_both_ends(examples):
+    rows = []
+    result = aigc_opt.solve(examples / "offloading-medium.json", progress=rows.append, gap=1e-7)
+    assert rows[-1].objective == result.objective and rows[-1].event == "done"
+    bounds = [row.lower_bound for row in result.trace if row.lower_bound is not None]
+    assert bounds == sorted(bounds)
