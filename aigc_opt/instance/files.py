@@ -363,8 +363,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def _write(path: str | os.PathLike[str], content: bytes) -> None:
-    target = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
     try:
+        target = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
         if target.is_dir():
             raise IsADirectoryError(None, "is a folder, expected a file")
         if target.exists() and not target.is_file():  # a pipe or a device cannot be replaced
