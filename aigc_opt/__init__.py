@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from aigc_opt.control import ProgressLine
     from aigc_opt.errors import AigcOptError, InputError, MissingSolverError, SolverError
     from aigc_opt.instance.files import load, save
-    from aigc_opt.instance.generate import generate_deployment, generate_offloading
+    from aigc_opt.instance.generate import generate_deployment, generate_offloading, generate_two_timescale
+    from aigc_opt.instance.sample import sample
     from aigc_opt.problems.offloading import sensitivity
     from aigc_opt.result import Check, Result, Status, Violation
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 _HOME = {
     "aigc_opt.api": ("solve", "bound", "check", "export", "load_result", "load_solution"),
     "aigc_opt.instance.files": ("load", "save"),
-    "aigc_opt.instance.generate": ("generate_deployment", "generate_offloading"),
+    "aigc_opt.instance.generate": ("generate_deployment", "generate_offloading", "generate_two_timescale"),
+    "aigc_opt.instance.sample": ("sample",),
     "aigc_opt.problems.offloading": ("sensitivity",),
     "aigc_opt.control": ("ProgressLine",),
     "aigc_opt.result": ("Result", "Status", "Check", "Violation"),
@@ -46,9 +48,11 @@ __all__ = [
     "export",
     "generate_deployment",
     "generate_offloading",
+    "generate_two_timescale",
     "load",
     "load_result",
     "load_solution",
+    "sample",
     "save",
     "sensitivity",
     "solve",

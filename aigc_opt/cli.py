@@ -143,6 +143,20 @@ def _generate(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _sample(arguments: argparse.Namespace) -> int:
+    from aigc_opt.instance.files import dump_json, load, save
+    from aigc_opt.instance.sample import sample
+
+    _check_writable(arguments.output)
+    episode = sample(load(arguments.instance), arguments.seed)
+    if arguments.output == "-":
+        sys.stdout.write(dump_json(episode.to_dict()))
+    else:
+        save(episode, arguments.output)
+        _say(f"wrote {arguments.output}: {episode.name}")
+    return DONE
+
+
 def _export(arguments: argparse.Namespace) -> int:
     from aigc_opt import api
 
@@ -277,6 +291,11 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     problems = generate.add_subparsers(title="problems", metavar="PROBLEM", required=True, dest="problem")
     if "generate" in words:  # reading the generators' arguments takes time that other commands need not spend
         _generate_options(problems, common)
+
+    sample = command("sample", _sample, "Draw one episode from a two-timescale process file.")
+    sample.add_argument("instance", metavar="PROCESS.json")
+    sample.add_argument("--seed", type=int, required=True, metavar="N")
+    sample.add_argument("-o", dest="output", metavar="EPISODE.json", required=True, help="- = standard output")
 
     export = command("export", _export, "Write an instance's formulation: .lp, .mps (the program) or .tex.")
     export.add_argument("instance", metavar="INSTANCE")

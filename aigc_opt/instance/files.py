@@ -39,6 +39,9 @@ INSTANCE_BYTES = 64 * 2**20
 SOLUTION_BYTES = 2**30
 """Largest JSON solution or result that is read."""
 
+INLINE_REQUESTS = 50_000
+"""An episode of more places for requests (frames x slots x users) is saved with its arrays in an npz file."""
+
 NPZ_BYTES = 2**29
 """Largest npz file that is read, unpacked."""
 
@@ -297,8 +300,37 @@ def _array_of(raw: bytes, kind: type) -> np.ndarray:
 
 
 def save(instance: Instance, path: str | os.PathLike[str]) -> None:
-    """Write an instance as JSON; the old file stays until the new one is whole."""
+    """Write an instance as JSON; the old file stays until the new one is whole.
+
+    A long episode's requests go into an npz file of the same name beside it.
+    """
+    if isinstance(instance, TwoTimescaleInstance) and _is_long(instance):
+        arrays = {key: getattr(instance.requests, key) for key in REQUEST_ARRAYS}
+        beside = Path(path).with_suffix(".npz")
+        write_npz(beside, arrays)
+        head = instance.model_copy(update={"requests": None}).to_dict()
+        write_text(path, dump_json(head | {"requests": {"npz": beside.name}}))
+        return
     write_text(path, dump_json(instance.to_dict()))
+
+
+def _is_long(instance: TwoTimescaleInstance) -> bool:
+    return instance.requests is not None and instance.requests.model.size > INLINE_REQUESTS
+
+
+def write_npz(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays as an npz file that `read_npz` reads: C order, little-endian, nothing pickled.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written there.
+
+    """
+    packed = io.BytesIO()
+    plain = {key: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for key, array in arrays.items()}
+    np.savez_compressed(packed, **plain)
+    _write(path, packed.getvalue())
 
 
 def dump_json(data: dict[str, Any]) -> str:
@@ -327,17 +359,21 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         If the file cannot be written there.
 
     """
-    target = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
+    _write(path, text.encode("utf-8"))
+
+
+def _write(path: str | os.PathLike[str], content: bytes) -> None:
     try:
+        target = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
         if target.is_dir():
             raise IsADirectoryError(None, "is a folder, expected a file")
         if target.exists() and not target.is_file():  # a pipe or a device cannot be replaced
-            target.write_text(text, encoding="utf-8")
+            target.write_bytes(content)
             return
         handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", dir=target.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
             mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
             os.chmod(name, mode)
             os.replace(name, target)

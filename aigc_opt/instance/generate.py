@@ -16,6 +16,7 @@ from aigc_opt.instance.base import FORMAT, VERSION, Instance
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.instance.draws import draws, plain
 from aigc_opt.instance.generate_offloading import OFFLOADING_FAMILIES, generate_offloading
+from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
 TASKS = (
     "text-to-image", "inpainting", "text-to-music", "chat-small", "chat-large", "super-resolution", "text-to-video",
@@ -61,6 +62,15 @@ DEPLOYMENT_FAMILIES = {
 }
 
 
+def _faults_of_arguments(sizes: dict[str, int], family: str, families: Iterable[str], seed: int) -> list[str]:
+    faults = [f"{key} must be at least 1, got {value}" for key, value in sizes.items() if value < 1]
+    if seed < 0:
+        faults.append(f"seed must be >= 0, got {seed}")
+    if family not in families:
+        faults.append(f"family must be one of {', '.join(families)}, got {family!r}")
+    return faults
+
+
 def generate_deployment(
     servers: int = 4,
     models: int = 10,
@@ -93,13 +103,9 @@ def generate_deployment(
 
     """
     sizes = {"servers": servers, "models": models, "slots": slots}
-    faults = [f"{key} must be at least 1, got {value}" for key, value in sizes.items() if value < 1]
+    faults = _faults_of_arguments(sizes, family, DEPLOYMENT_FAMILIES, seed)
     if not (load > 0 and np.isfinite(load)):
         faults.append(f"load must be a number > 0, got {load}")
-    if seed < 0:
-        faults.append(f"seed must be >= 0, got {seed}")
-    if family not in DEPLOYMENT_FAMILIES:
-        faults.append(f"family must be one of {', '.join(DEPLOYMENT_FAMILIES)}, got {family!r}")
     if faults:
         raise InputError("generate", faults)
     kind = DEPLOYMENT_FAMILIES[family]
@@ -113,7 +119,7 @@ def generate_deployment(
     base_j, step_j = uniform(10, 60, models, 1), uniform(5, 40, models, 2)
     profiles = [
         {
-            "name": TASKS[m] if m < len(TASKS) else f"{TASKS[m % len(TASKS)]}-{m // len(TASKS) + 1}",
+            "name": _task_name(m),
             "storage_gb": size[m], "gpu_memory_gb": memory[m], "warmup_s": warmup[m], "load_j": load_j[m],
             "nominal_steps": steps[m], "latency": {"base_s": base_s[m], "per_step_s": step_s[m]},
             "energy": {"base_j": base_j[m], "per_step_j": step_j[m]}, "source": "assumed",
@@ -177,11 +183,120 @@ def _arrivals(
     return np.floor(np.round(mean * noise, 6) + 0.5)
 
 
-FAMILIES: dict[str, Iterable[str]] = {"deployment": DEPLOYMENT_FAMILIES, "offloading": OFFLOADING_FAMILIES}
+@dataclass(frozen=True)
+class TwoTimescaleFamily:
+    """What makes a family of two-timescale processes.
+
+    Attributes
+    ----------
+    steps_per_user : float
+        Steps per slot over users: 100 is scarce (a good picture takes 150 to 190), 1000 is as many as anybody wants.
+    storage : float
+        Size of the cache as a share of what all models together take.
+    serve_all_hits : bool
+    switching : float
+        Weight of switching.
+
+    """
+
+    steps_per_user: float = 100.0
+    storage: float = 0.4
+    serve_all_hits: bool = True
+    switching: float = 0.0
+
+
+TWO_TIMESCALE_FAMILIES = {
+    "paper": TwoTimescaleFamily(),
+    "choice": TwoTimescaleFamily(serve_all_hits=False),
+    "roomy": TwoTimescaleFamily(steps_per_user=1000.0),
+    "switching": TwoTimescaleFamily(switching=0.3),
+}
+
+
+def generate_two_timescale(
+    users: int = 10,
+    models: int = 10,
+    frames: int = 10,
+    slots: int = 10,
+    family: str = "paper",
+    seed: int = 0,
+    name: str | None = None,
+) -> TwoTimescaleInstance:
+    """Make a two-timescale process, the law of episodes; `sample` draws episodes from it.
+
+    The default sizes are those that the literature uses; larger ones keep the storage in proportion to the models and
+    the steps in proportion to the users.
+
+    Parameters
+    ----------
+    users, models, frames, slots : int
+        Sizes U, M, T and K.
+    family : str
+        One of `TWO_TIMESCALE_FAMILIES`.
+    seed : int
+    name : str, optional
+
+    Raises
+    ------
+    InputError
+        If a size is below 1, the seed negative, or there is no such family.
+
+    """
+    sizes = {"users": users, "models": models, "frames": frames, "slots": slots}
+    if faults := _faults_of_arguments(sizes, family, TWO_TIMESCALE_FAMILIES, seed):
+        raise InputError("generate", faults)
+    kind = TWO_TIMESCALE_FAMILIES[family]
+    uniform = draws(seed)
+    size, memory = uniform(2, 9, models, 2), uniform(1, 8, models, 2)
+    base_s, step_s = uniform(1, 6, models, 2), uniform(0.09, 0.2, models, 3)
+    first, last = uniform(40, 70, models, 1), uniform(150, 190, models, 1)
+    worst, best = uniform(90, 116, models, 1), uniform(22, 35, models, 1)
+    data = {
+        "format": FORMAT, "version": VERSION, "problem": "two_timescale",
+        "name": name or f"{family}-{users}x{models}x{frames}x{slots}-{seed}",
+        "description": f"Generated: family {family}, seed {seed}. All values are assumed.",
+        "models": [
+            {
+                "name": _task_name(m), "storage_gb": size[m], "gpu_memory_gb": memory[m], "warmup_s": 1,
+                "latency": {"base_s": base_s[m], "per_step_s": step_s[m]},
+                "quality": {"kind": "piecewise_linear", "points": [[first[m], worst[m]], [last[m], best[m]]]},
+                "source": "assumed",
+            }
+            for m in range(models)
+        ],
+        "edge": {
+            "storage_gb": np.round(max(kind.storage * size.sum(), size.min()), 1),
+            "steps_per_slot": kind.steps_per_user * users, "min_steps": 10, "max_steps": 200,
+            "uplink_mhz": 20, "downlink_mhz": 40, "power_w": 20, "backhaul_mbps": 0.5, "cloud_gbps": 5,
+            "io_gb_per_s": 2,
+        },
+        "user_power_w": [0.2] * users,
+        "cloud": {"steps": 170, "latency": {"base_s": 4, "per_step_s": 0.12}},
+        "serve_all_hits": kind.serve_all_hits,
+        "weights": {"delay": 0.4, "quality": 0.6, "switching": kind.switching},
+        "process": {
+            "frames": frames, "slots": slots, "zipf_exponents": [0.4, 0.9, 1.4],
+            "transition": [[0.6, 0.3, 0.1], [0.2, 0.6, 0.2], [0.1, 0.3, 0.6]], "initial_state": 1,
+            "input_mbit": [5, 10], "output_mbit": [5, 10], "distance_m": [30, 250], "fading": "rayleigh",
+        },
+    }  # fmt: skip
+    return TwoTimescaleInstance.from_dict(plain(data), "generate")
+
+
+def _task_name(m: int) -> str:
+    return TASKS[m] if m < len(TASKS) else f"{TASKS[m % len(TASKS)]}-{m // len(TASKS) + 1}"
+
+
+FAMILIES: dict[str, Iterable[str]] = {
+    "deployment": DEPLOYMENT_FAMILIES,
+    "offloading": OFFLOADING_FAMILIES,
+    "two_timescale": TWO_TIMESCALE_FAMILIES,
+}
 """Names of each problem's families."""
 
 GENERATORS: dict[str, Callable[..., Instance]] = {
     "deployment": generate_deployment,
     "offloading": generate_offloading,
+    "two_timescale": generate_two_timescale,
 }
 """Generator of each problem, by the problem's name."""

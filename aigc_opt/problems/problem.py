@@ -88,6 +88,8 @@ class Problem:
         Names that `solver` may have, the default first.
     method_of_solver : mapping
         Solver -> method that is meant where only the solver is named, if that is not the default method.
+    refusal : callable
+        Instance -> why it cannot be solved as it is, or None.
 
     """
 
@@ -102,9 +104,10 @@ class Problem:
     summary: Callable[[Any, Any], str]
     solvers: tuple[str, ...] = field(default=("highs",))
     method_of_solver: Mapping[str, str] = field(default_factory=dict)
+    refusal: Callable[[Any], str | None] = field(default=lambda instance: None)
 
 
-SOLVED = ("deployment", "offloading")
+SOLVED = ("deployment", "offloading", "two_timescale")
 """Problems that have a folder here, each with its `Problem` under the name PROBLEM; imported when first used."""
 
 
@@ -114,11 +117,15 @@ def problem_of(instance: Instance) -> Problem:
     Raises
     ------
     InputError
-        If this version cannot solve that problem.
+        If this version cannot solve that problem, or the instance has to become another one first.
 
     """
     if instance.problem not in SOLVED:
         raise InputError(
             instance.name, [f"this version reads {instance.problem} instances, but does not solve them yet"]
         )
-    return import_module(f"aigc_opt.problems.{instance.problem}").PROBLEM
+    problem = import_module(f"aigc_opt.problems.{instance.problem}").PROBLEM
+    refusal = problem.refusal(instance)
+    if refusal is not None:
+        raise InputError(instance.name, [refusal])
+    return problem

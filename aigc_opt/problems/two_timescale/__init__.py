@@ -1,0 +1,44 @@
+"""The two-timescale problem: which models are cached in which frame, and what every request gets in its slot."""
+
+from __future__ import annotations
+
+from aigc_opt.errors import InputError
+from aigc_opt.instance.two_timescale import TwoTimescaleInstance
+from aigc_opt.problems.problem import Problem
+from aigc_opt.problems.two_timescale.check import check
+from aigc_opt.problems.two_timescale.methods import METHODS, bound
+from aigc_opt.problems.two_timescale.reports import summary
+from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
+
+
+def refusal(instance: TwoTimescaleInstance) -> str | None:
+    """Say why a process cannot be solved as it is."""
+    if instance.requests is not None:
+        return None
+    return "is a process, not an episode: draw one with `aigc-opt sample`, or judge policies with `aigc-opt evaluate`"
+
+
+def build_model(instance: TwoTimescaleInstance):
+    """Build the Pyomo model; Pyomo is imported here only, because it takes seconds."""
+    from aigc_opt.problems.two_timescale.model import build_model
+
+    return build_model(instance)
+
+
+def build_program(instance: TwoTimescaleInstance):
+    """Refuse: rates and curves are not linear, so there is no linear program to write."""
+    raise InputError(instance.name, ["is not a linear program: only .tex can be written of it"])
+
+
+PROBLEM = Problem(
+    name="two_timescale",
+    read_solution=lambda data, instance, origin: TwoTimescaleSolution.from_dict(data, instance, origin),
+    check=check,
+    methods=METHODS,
+    default_method="decomposition",
+    bound=bound,
+    build_model=build_model,
+    build_program=build_program,
+    summary=summary,
+    refusal=refusal,
+)

@@ -1,0 +1,185 @@
+"""The independent checker of two timescales: instance and solution alone, no arithmetic shared with the solvers.
+
+It walks frame by frame as the problem's statement does, reads the instance's own fields, and recomputes rates, delays,
+switches, costs and every constraint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from aigc_opt.instance.two_timescale import TwoTimescaleInstance
+from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
+from aigc_opt.result import Check, Violation
+
+TOLERANCE = 1e-6
+"""A row g <= b may be broken by max(TOLERANCE, TOLERANCE |b|); a binary may be this far from an integer."""
+
+
+def check(instance: TwoTimescaleInstance, solution: TwoTimescaleSolution) -> Check:
+    """Recompute the objective of a solution and find every constraint that it breaks.
+
+    Parameters
+    ----------
+    instance : TwoTimescaleInstance
+        With `requests`.
+    solution : TwoTimescaleSolution
+
+    Returns
+    -------
+    Check
+        `objective` is None where a transfer has no share, which takes for ever, or where it overflows.
+
+    """
+    frames, slots, _ = instance.requests.model.shape
+    violations: list[Violation] = []
+    violations += _whole("cached", solution.cached, lambda t, m: f"frame {t + 1}, model {instance.models[m].name}")
+    violations += _whole("at_edge", solution.at_edge, _request)
+    cached, at_edge = np.round(solution.cached), np.round(solution.at_edge)
+    before = np.zeros(len(instance.models)) if instance.initial_cache is None else instance.initial_cache
+    delay = quality = switching = 0.0
+    valued = True
+    for t in range(frames):
+        violations += _storage(instance, t, cached[t])
+        violations += _service(instance, t, cached[t], at_edge[t], solution.steps[t])
+        switching += _switching_s(instance, cached[t], before)
+        before = cached[t]
+        for direction in ("uplink", "downlink"):
+            violations += _shares(instance, t, direction, getattr(solution, f"{direction}_share")[t])
+            seconds = _transfer_s(instance, t, direction, getattr(solution, f"{direction}_share")[t])
+            valued = valued and seconds is not None
+            delay += seconds or 0.0
+        generation_s, loss = _generation(instance, t, at_edge[t], solution.steps[t])
+        delay += generation_s
+        quality += loss
+    weights, number = instance.weights, frames * slots
+    terms = {
+        "delay": weights.delay * delay / number,
+        "quality": weights.quality * quality / number,
+        "switching": weights.switching * switching / frames,
+    }
+    if not valued or not np.isfinite(sum(terms.values())):
+        return Check(None, None, tuple(violations))
+    terms = {name: float(value) for name, value in terms.items()}
+    return Check(sum(terms.values()), terms, tuple(violations))
+
+
+def _exceeds(amount: np.ndarray | float, limit: np.ndarray | float) -> np.ndarray:
+    return amount > np.maximum(TOLERANCE, TOLERANCE * np.abs(limit))
+
+
+def _request(t: int, k: int, u: int) -> str:
+    return f"frame {t + 1}, slot {k + 1}, user {u + 1}"
+
+
+def _whole(name: str, values: np.ndarray, where) -> Iterator[Violation]:
+    """Binaries: near an integer, and that integer 0 or 1."""
+    rounded = np.round(values)
+    for place in np.argwhere(abs(values - rounded) > TOLERANCE):
+        at = tuple(place)
+        yield Violation(f"{name}_is_binary", where(*at), float(abs(values[at] - rounded[at])))
+    for place in np.argwhere((rounded < 0) | (rounded > 1)):
+        at = tuple(place)
+        yield Violation(f"{name}_is_binary", where(*at), float(max(-rounded[at], rounded[at] - 1)))
+
+
+def _rows(name: str, t: int, amount: np.ndarray, limit: np.ndarray | float) -> Iterator[Violation]:
+    """Violations of rows of one frame, `amount` (K,) a slot or (K, U) a request above their limits."""
+    for place in np.argwhere(_exceeds(amount, limit)):
+        where = _request(t, *place) if len(place) == 2 else f"frame {t + 1}, slot {place[0] + 1}"
+        yield Violation(name, where, float(amount[tuple(place)]))
+
+
+def _storage(instance: TwoTimescaleInstance, t: int, cached: np.ndarray) -> Iterator[Violation]:
+    used = sum(float(there) * model.storage_gb for there, model in zip(cached, instance.models, strict=True))
+    limit = instance.edge.storage_gb
+    if _exceeds(used - limit, limit):
+        yield Violation("storage", f"frame {t + 1}", used - limit)
+
+
+def _service(
+    instance: TwoTimescaleInstance, t: int, cached: np.ndarray, at_edge: np.ndarray, steps: np.ndarray
+) -> Iterator[Violation]:
+    """Who is served at the edge, with how many steps; `at_edge` and `steps` are [K, U] of one frame."""
+    edge, model = instance.edge, instance.requests.model[t]
+    asked = model >= 0
+    hit = np.where(asked, cached[np.maximum(model, 0)], 0.0)
+    served = asked & (at_edge > 0.5)
+    yield from _rows("no_request", t, np.where(asked, 0.0, np.maximum(abs(at_edge), abs(steps))), 0.0)
+    yield from _rows("hit", t, np.where(asked, at_edge - hit, 0.0), 0.0)
+    if instance.serve_all_hits:
+        yield from _rows("serve_all_hits", t, np.where(asked, hit - at_edge, 0.0), 0.0)
+    yield from _rows("min_steps", t, np.where(served, edge.min_steps - steps, 0.0), edge.min_steps)
+    yield from _rows("max_steps", t, np.where(served, steps - edge.max_steps, 0.0), edge.max_steps)
+    yield from _rows("steps_at_edge", t, np.where(asked & ~served, abs(steps), 0.0), 0.0)
+    total = np.where(asked, steps, 0.0).sum(axis=1)
+    yield from _rows("steps_per_slot", t, total - edge.steps_per_slot, edge.steps_per_slot)
+
+
+def _shares(instance: TwoTimescaleInstance, t: int, direction: str, share: np.ndarray) -> Iterator[Violation]:
+    """Shares [K, U] of one direction in one frame: parts of a whole, none without a request, some for a transfer."""
+    asked = instance.requests.model[t] >= 0
+    size = _sizes(instance, t, direction)
+    yield from _rows("no_request", t, np.where(asked, 0.0, abs(share)), 0.0)
+    yield from _rows(f"{direction}_is_share", t, np.where(asked, np.maximum(-share, share - 1.0), 0.0), 1.0)
+    yield from _rows(f"{direction}_share", t, np.where(asked, share, 0.0).sum(axis=1) - 1.0, 1.0)
+    for k, u in np.argwhere((size > 0) & ~(share > 0)):
+        yield Violation(f"{direction}_without_share", _request(t, k, u), float(size[k, u]))
+
+
+def _sizes(instance: TwoTimescaleInstance, t: int, direction: str) -> np.ndarray:
+    """Megabits [K, U] that go in this direction, 0 without a request."""
+    requests = instance.requests
+    size = (requests.input_mbit if direction == "uplink" else requests.output_mbit)[t]
+    return np.where(requests.model[t] >= 0, size, 0.0)
+
+
+def _transfer_s(instance: TwoTimescaleInstance, t: int, direction: str, share: np.ndarray) -> float | None:
+    """Sum of the transfer times of one frame, s; None where a transfer has no share."""
+    edge, requests = instance.edge, instance.requests
+    size = _sizes(instance, t, direction)
+    sent = size > 0
+    if not (share[sent] > 0).all():
+        return None
+    if direction == "uplink":
+        watt, gain = np.broadcast_to(instance.user_power_w, size.shape)[sent], requests.uplink_gain[t][sent]
+        hertz = 1e6 * edge.uplink_mhz
+    else:
+        watt, gain = edge.power_w, requests.downlink_gain[t][sent]
+        hertz = 1e6 * edge.downlink_mhz
+    noise = 10.0 ** ((edge.noise_dbm_per_hz - 30.0) / 10.0)
+    width = share[sent] * hertz
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        rate = width * np.log1p(watt * gain / (noise * width)) / np.log(2.0)
+        return float((1e6 * size[sent] / rate).sum())
+
+
+def _generation(instance: TwoTimescaleInstance, t: int, at_edge: np.ndarray, steps: np.ndarray) -> tuple[float, float]:
+    """Sum over one frame's requests of generation and backhaul delays, s, and of quality losses."""
+    requests, cloud = instance.requests, instance.cloud
+    seconds = loss = 0.0
+    for index, model in enumerate(instance.models):
+        asked = requests.model[t] == index
+        served = asked & (at_edge > 0.5)
+        away = asked & ~served
+        steps_here = steps[served]
+        seconds += float((model.latency.base_s + model.latency.per_step_s * steps_here).sum())
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            loss += float(np.sum(model.quality.value(steps_here)))
+        size = requests.input_mbit[t][away] + requests.output_mbit[t][away]
+        in_cloud_s = cloud.latency.base_s + cloud.latency.per_step_s * cloud.steps
+        seconds += float((size / instance.edge.backhaul_mbps + in_cloud_s).sum())
+        loss += int(away.sum()) * float(model.quality.value(np.array(cloud.steps)))
+    return seconds, loss
+
+
+def _switching_s(instance: TwoTimescaleInstance, cached: np.ndarray, before: np.ndarray) -> float:
+    """Seconds of fetching and loading what was not in the cache before."""
+    total = 0.0
+    for model, now, then in zip(instance.models, cached, before, strict=True):
+        copy_s = 8.0 * model.storage_gb / instance.edge.cloud_gbps
+        load_s = model.gpu_memory_gb / instance.edge.io_gb_per_s + model.warmup_s
+        total += (copy_s + load_s) * max(0.0, float(now) - float(then))
+    return total

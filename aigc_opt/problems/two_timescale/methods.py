@@ -1,0 +1,257 @@
+"""Methods of the two-timescale problem: exact ones by decomposition, the alternation, baselines, bounds alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from aigc_opt.problems.problem import Found, Task
+from aigc_opt.problems.two_timescale import heuristics
+from aigc_opt.problems.two_timescale.alternating import alternate
+from aigc_opt.problems.two_timescale.benders import relax, solve_benders
+from aigc_opt.problems.two_timescale.branch import branch_frames
+from aigc_opt.problems.two_timescale.enumeration import Caches, enumerate_caches, feasible_caches
+from aigc_opt.problems.two_timescale.episode import Episode
+from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
+from aigc_opt.problems.two_timescale.listing import Interval, close_frames
+from aigc_opt.problems.two_timescale.prices import Fixings, Priced, least_caches, price_steps
+from aigc_opt.problems.two_timescale.search import local_search, popular_caches, with_room_for_steps
+from aigc_opt.problems.two_timescale.shares import Transfers
+from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
+from aigc_opt.problems.two_timescale.switching import Pool, solve_with_switching, switch_terms
+from aigc_opt.result import Proof
+
+ENUMERATED_CACHES = 2048
+ENUMERATED_SLOTS = 4_000_000
+"""Episodes with so many feasible caches, and so many pairs of cache and slot, are enumerated."""
+
+CLOSING_SHARE = 0.9
+"""Share of the time limit after which the interval is left as it is, and the allocation worked out."""
+
+PRICE_ROUNDS = 40
+ROUNDING = 1e-12
+"""Share of the bound that is taken off for the rounding of sums."""
+
+
+class Work:
+    """One solve: the episode's arrays, its transfers, and reports in the instance's own scale."""
+
+    def __init__(self, task: Task):
+        self.task, self.control = task, task.control
+        self.closing = task.control.part(CLOSING_SHARE)
+        self.episode = Episode.of(task.instance)
+        self.frames = Frames(self.episode)
+        self.every = np.arange(self.episode.frames)
+        self.transfers = Transfers.of(self.episode)
+        self.aim = task.gap * (1 - 1e-3)  # what is asked for, less what rounding could add
+
+    @property
+    def slot_relative(self) -> float:
+        """Relative gap of slots that goes unseen in the gap asked for."""
+        return 0.1 * self.aim if self.aim < 1e-4 else 2e-4
+
+    def report(self, event: str, upper: float | None = None, lower: float | None = None) -> None:
+        """Report an interval that is in the sum scale, without transfers."""
+        scale = self.episode.scale
+        objective = None if upper is None or not np.isfinite(upper) else scale * (upper + self.transfers.cost)
+        self.control.report(event, objective, None if lower is None else self.bound_of(lower))
+
+    def bound_of(self, lower: float) -> float | None:
+        """Return a lower bound of the objective from one in the sum scale without transfers."""
+        if not np.isfinite(lower):
+            return None
+        total = self.episode.scale * (lower + self.transfers.lower)
+        return total - ROUNDING * abs(total)
+
+    def first_bound(self) -> float:
+        """Bound at prices of 0: steps as many as anybody likes, the best cache for each frame."""
+        e = self.episode
+        cuts = self.frames.cuts(self.every, np.zeros((e.frames, e.slots)))
+        _, least = least_caches(cuts.grad, Fixings.none(self.frames, e.frames), e, whole=True)
+        lower = float((cuts.const + least).sum())
+        self.report("bound: steps for everybody", lower=lower)
+        return lower
+
+    def solution(self, caches: np.ndarray) -> TwoTimescaleSolution:
+        """Allocate to caches (T, M) what is best, or what there is time for."""
+        e, parts = self.episode, []
+        for i in range(0, e.frames, self.frames.batch):
+            of = self.every[i : i + self.frames.batch]
+            parts.append(self.frames.allocate(of, caches[of], 0.1 * self.aim, self.control, roots=True))
+        shape = (e.frames, e.slots, e.users)
+        at_edge = np.concatenate([part.at_edge for part in parts])
+        steps = np.concatenate([part.steps for part in parts])
+        return TwoTimescaleSolution(
+            cached=caches.astype(np.int64),
+            at_edge=at_edge.astype(np.int64).reshape(shape),
+            steps=np.where(at_edge, steps, 0.0).reshape(shape),
+            uplink_share=self.transfers.uplink.share.reshape(shape),
+            downlink_share=self.transfers.downlink.share.reshape(shape),
+        )
+
+    def found(self, caches: np.ndarray, lower: float | None, proof: Proof) -> Found:
+        """Return caches with their allocation, and a bound in the sum scale."""
+        solution = self.solution(caches)
+        bound = None if lower is None else self.bound_of(lower)
+        return Found(
+            solution, bound, proof if bound is not None else Proof.NONE, self.control.stop or self.closing.stop
+        )
+
+
+# -------------------------------------------------------------------------------------------------------- bounds
+
+
+def lagrangian_bound(work: Work) -> tuple[float, Priced]:
+    """Bound by prices on steps and, where switching costs, on switches; sum scale, without transfers."""
+    start = with_room_for_steps(work.frames, popular_caches(work.episode)).astype(float)
+    linear, paid = None, 0.0
+    if work.episode.switches:
+        relaxed = relax(work.frames, work.closing.part(0.5))
+        linear, paid = switch_terms(relaxed.switch_prices, work.episode.initial)
+        start = relaxed.average
+    rounds = int(np.clip(PRICE_ROUNDS * (1e-3 / max(work.aim, 1e-12)) ** 0.25, 20, 80))
+    priced = price_steps(work.frames, work.every, start, rounds, work.closing, linear)
+    return float(priced.lower.sum()) - paid, priced
+
+
+def bound(task: Task) -> Found:
+    """Only a lower bound: prices on steps and switches, exact knapsacks, evaluated here."""
+    work = Work(task)
+    lower = work.first_bound()
+    if work.control.stop is None:
+        lower = max(lower, lagrangian_bound(work)[0])
+        work.report("bound: prices", lower=lower)
+    return Found(None, work.bound_of(lower), Proof.DUAL, work.control.stop)
+
+
+def _bound_beside(work: Work, caches: np.ndarray) -> Found:
+    """Return caches with a Lagrangian bound, unless none is wanted."""
+    if not work.task.bound:
+        return work.found(caches, None, Proof.NONE)
+    lower = work.first_bound()
+    if work.closing.stop is None:
+        lower = max(lower, lagrangian_bound(work)[0])
+        work.report("bound: prices", lower=lower)
+    return work.found(caches, lower, Proof.DUAL)
+
+
+# ------------------------------------------------------------------------------------------------------- methods
+
+
+def decomposition(task: Task) -> Found:
+    """Prove the optimum in the way that fits the size; the trace says which.
+
+    Few feasible caches: all of them are covered (`enumeration`), with dynamic programming where switching costs. Else,
+    without switching costs, prices on steps, then all caches that those cannot exclude are listed (`listing`), then
+    branch and bound; with them, Benders' prices on switches (`switching`).
+    """
+    work = Work(task)
+    e = work.episode
+    first = work.first_bound()
+    caches = feasible_caches(e, ENUMERATED_CACHES)
+    if caches is not None and len(caches) * e.frames * e.slots <= ENUMERATED_SLOTS:
+        event = f"enumeration: {len(caches)} caches fit"
+        work.report(event)
+        found = enumerate_caches(
+            work.frames, caches, 0.5 * work.aim, work.closing, work.transfers.cost,
+            lambda upper, lower: work.report(event, upper, lower),
+        )  # fmt: skip
+        if found is None:
+            return work.found(heuristics.popular(work.frames, task.seed), first, Proof.DUAL)
+        return work.found(found.chosen, max(first, found.lower), Proof.ENUMERATION)
+    if e.switches:
+        work.report("switching: too many caches to enumerate")
+        found = solve_with_switching(work.frames, work.aim, work.transfers.cost, work.closing, work.report)
+    else:
+        work.report("listing: too many caches to enumerate")
+        found = _solve_frames(work)
+    return work.found(found.chosen, max(first, found.lower), Proof.DUAL)
+
+
+def _solve_frames(work: Work) -> Caches:
+    """Solve frames that do not depend on each other: prices, local search, listing, branch and bound."""
+    frames, control = work.frames, work.closing
+    lower, priced = lagrangian_bound(work)
+    start = _best_met(work, priced)
+    start = local_search(frames, work.every, start, control)
+    upper, _ = frames.exact(work.every, start, work.slot_relative, control)
+    interval = Interval(np.minimum(priced.lower, upper), upper, start)
+    work.report("prices and local search", upper.sum(), lower)
+
+    def report(event: str) -> None:
+        work.report(event, interval.upper.sum(), interval.lower.sum())
+
+    target = 0.95 * work.aim * abs(upper.sum() + work.transfers.cost)
+    if interval.width > target and control.stop is None:
+        relative = 0.88 * work.aim
+        _, _, more = frames.dual(work.every, start.astype(float))
+        close_frames(
+            frames, interval, priced.prices, target, relative, work.slot_relative, control, more=more, report=report
+        )
+        branch_frames(frames, interval, priced.average, target, relative, work.slot_relative, control, report)
+    report("interval of every frame")
+    return Caches(interval.caches, float(interval.upper.sum()), float(interval.lower.sum()))
+
+
+def _best_met(work: Work, priced: Priced) -> np.ndarray:
+    """Of the popular caches, the last ones that the prices met, and none at all: the best of each frame."""
+    starts = [popular_caches(work.episode), np.zeros((work.episode.frames, work.episode.models), bool)]
+    starts += [caches for of, caches in priced.met[-4:] if len(of) == work.episode.frames]
+    value = np.array([work.frames.value(work.every, caches) for caches in starts])
+    return np.array([starts[k][t] for t, k in enumerate(value.argmin(axis=0))])
+
+
+def lagrangian(task: Task) -> Found:
+    """Prices on steps and on switches alone: their bound, and the best caches that they meet, searched nearby."""
+    work = Work(task)
+    lower, priced = lagrangian_bound(work)
+    lower = max(lower, work.first_bound())
+    work.report("bound: prices", lower=lower)
+    pool = Pool(work.frames)
+    pool.spread(work.every, popular_caches(work.episode))
+    for of, caches in priced.met[-12:]:
+        pool.spread(of, caches)
+    return work.found(pool.improve(work.closing), lower, Proof.DUAL)
+
+
+def alternating(task: Task) -> Found:
+    """Caches and allocation in turn, each with the other fixed, until neither improves; with a bound beside it."""
+    work = Work(task)
+    caches = alternate(work.frames, work.closing, lambda event, cost: work.report(event, cost))
+    return _bound_beside(work, caches)
+
+
+def benders(task: Task) -> Found:
+    """Benders' decomposition: a master in HiGHS over caches and switches, cuts from the prices of all slots."""
+    work = Work(task)
+    first = work.first_bound()
+    found, solved = solve_benders(work.frames, work.aim, work.transfers.cost, work.closing, work.report)
+    better = solved and found.lower > first
+    return work.found(found.chosen, max(first, found.lower), Proof.SOLVER if better else Proof.DUAL)
+
+
+def heuristic(choose: Callable[[Frames, int], np.ndarray]) -> Callable[[Task], Found]:
+    """Make a method of a function that chooses caches: allocate exactly, then bound unless told not to."""
+
+    def method(task: Task) -> Found:
+        work = Work(task)
+        caches = choose(work.frames, task.seed)
+        value, _ = work.frames.exact(work.every, caches, work.slot_relative, work.closing)
+        work.report("caches chosen", float(value.sum()) + switching_cost(work.episode, caches))
+        return _bound_beside(work, caches)
+
+    method.__doc__ = choose.__doc__
+    return method
+
+
+METHODS: dict[str, Callable[[Task], Found]] = {
+    "decomposition": decomposition,
+    "benders": benders,
+    "lagrangian": lagrangian,
+    "alternating": alternating,
+    "popular": heuristic(heuristics.popular),
+    "static": heuristic(heuristics.static),
+    "random": heuristic(heuristics.random),
+    "cloud-only": heuristic(heuristics.cloud_only),
+}

@@ -1,0 +1,276 @@
+"""Every method against enumeration, against each other, and against what must not change."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import aigc_opt
+from aigc_opt.instance.generate import TWO_TIMESCALE_FAMILIES, generate_two_timescale
+from aigc_opt.instance.two_timescale import TwoTimescaleInstance
+from aigc_opt.problems.two_timescale import PROBLEM, listing, methods
+from tests.two_timescale.tiny import optimum, tiny
+
+EXACT = ("decomposition", "benders")
+NAMES = ("small", "switching", "smooth")
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Make every episode too large to enumerate."""
+    monkeypatch.setattr(methods, "ENUMERATED_CACHES", 0)
+
+
+@pytest.fixture
+def unlisted(monkeypatch, large):
+    """Make every episode too large to list, too: branch and bound remains."""
+    monkeypatch.setattr(listing, "LISTED_AT_MOST", 0)
+
+
+def episode(seed: int = 0, **sizes) -> TwoTimescaleInstance:
+    family = sizes.pop("family", "paper")
+    return aigc_opt.sample(generate_two_timescale(family=family, seed=seed, **sizes), seed)
+
+
+def changed(instance: TwoTimescaleInstance, **values) -> TwoTimescaleInstance:
+    return TwoTimescaleInstance.from_dict(instance.to_dict() | values)
+
+
+def tolerance(value: float) -> float:
+    return 1e-8 * max(1.0, abs(value))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("method", EXACT)
+def test_examples_have_their_known_optima(examples, optima, name, method):
+    path, known = examples / f"two-timescale-{name}.json", optima[f"two-timescale-{name}"]
+    result = aigc_opt.solve(path, method=method, gap=1e-6)
+    assert result.status == "optimal"
+    assert result.objective == pytest.approx(known, rel=1e-9)
+    assert known * (1 - 1e-6) <= result.lower_bound <= known * (1 + 1e-12)
+    assert result.proof == ("enumeration" if method == "decomposition" else "solver")
+    assert aigc_opt.check(path, result).feasible
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_without_enumeration(examples, optima, name, large):
+    known = optima[f"two-timescale-{name}"]
+    result = aigc_opt.solve(examples / f"two-timescale-{name}.json", gap=1e-6)
+    assert result.lower_bound <= known * (1 + 1e-12) and result.proof == "dual"
+    assert result.objective == pytest.approx(known, rel=1e-9)
+    if name != "switching":
+        assert result.status == "optimal"
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_exact_is_brute_force(seed):
+    instance = tiny(seed)
+    least = optimum(instance)
+    result = aigc_opt.solve(instance, gap=1e-7)
+    assert result.status == "optimal"
+    assert result.objective == pytest.approx(least, rel=1e-7, abs=1e-7)
+    # A bound that were too high by one part in ten thousand would be above the optimum found by brute force.
+    assert result.lower_bound <= least + tolerance(least)
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["status"] == "optimal"
+
+
+@pytest.mark.parametrize("seed", range(25, 30))
+@pytest.mark.parametrize("method", [name for name in PROBLEM.methods if name != "decomposition"])
+def test_bounds_are_below_the_optimum_and_points_above(seed, method):
+    instance = tiny(seed)
+    least = optimum(instance)
+    result = aigc_opt.solve(instance, method=method, gap=1e-6, seed=seed)
+    assert result.lower_bound <= least + tolerance(least)
+    assert result.objective >= least - tolerance(least)
+    if method == "benders":
+        assert result.status == "optimal"
+    assert aigc_opt.bound(instance).lower_bound <= least + tolerance(least)
+
+
+@pytest.mark.parametrize("seed", range(40, 52))
+def test_large_episodes_methods_are_brute_force_too(seed, large):
+    instance = tiny(seed)
+    least = optimum(instance)
+    result = aigc_opt.solve(instance, gap=1e-7)
+    assert result.lower_bound <= least + tolerance(least)
+    assert result.objective >= least - tolerance(least)
+    if instance.weights.switching == 0:
+        assert result.status == "optimal"
+
+
+@pytest.mark.parametrize("seed", range(60, 72))
+def test_branch_and_bound_is_brute_force_too(seed, unlisted):
+    instance = tiny(seed, weights={"switching": 0})
+    least = optimum(instance)
+    result = aigc_opt.solve(instance, gap=1e-7)
+    assert result.status == "optimal"
+    assert result.lower_bound <= least + tolerance(least)
+    assert result.objective == pytest.approx(least, rel=1e-7, abs=1e-7)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(1000, 1200))
+def test_exact_is_brute_force_on_many(seed):
+    instance = tiny(seed)
+    least = optimum(instance)
+    for method in EXACT:
+        result = aigc_opt.solve(instance, method=method, gap=1e-7)
+        assert result.objective == pytest.approx(least, rel=1e-7, abs=1e-7)
+        assert result.lower_bound <= least + tolerance(least)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("family", TWO_TIMESCALE_FAMILIES)
+def test_all_ways_agree_on_middling_episodes(seed, family, monkeypatch):
+    instance = episode(seed, users=5, models=7, frames=3, slots=4, family=family)
+    best = aigc_opt.solve(instance, gap=1e-6)
+    assert best.status == "optimal"
+    monkeypatch.setattr(methods, "ENUMERATED_CACHES", 0)
+    listed = aigc_opt.solve(instance, gap=1e-6)
+    results = [listed, *(aigc_opt.solve(instance, method=m) for m in ("lagrangian", "alternating", "popular"))]
+    for result in results:
+        assert result.lower_bound <= best.objective * (1 + 1e-9)
+        assert result.objective >= best.lower_bound * (1 - 1e-9)
+    if family != "switching":
+        assert listed.status == "optimal"
+    assert all(result.lower_bound > 0.5 * best.objective for result in results)
+
+
+def test_a_paper_sized_episode_is_proven_optimal(examples):
+    instance = aigc_opt.sample(aigc_opt.load(examples / "two-timescale-process.json"), 0)
+    result = aigc_opt.solve(instance, gap=1e-6)
+    assert result.status == "optimal" and result.proof == "enumeration"
+    assert result.objective == pytest.approx(369.0575665514, rel=1e-9)
+    alternating = aigc_opt.solve(instance, method="alternating")
+    assert alternating.lower_bound <= result.objective <= alternating.objective
+    events = [row.event for row in result.trace]
+    assert any("298 caches" in event for event in events)
+
+
+@settings(max_examples=12)
+@given(
+    st.integers(0, 10**6), st.sampled_from(["storage_gb", "steps_per_slot", "uplink_mhz", "downlink_mhz", "max_steps"])
+)
+def test_more_of_anything_never_costs_more(seed, field):
+    """Where all hits must be served a larger cache may force more, but then it need not be used."""
+    instance = tiny(seed)
+    edge = instance.to_dict()["edge"]
+    before = aigc_opt.solve(instance, gap=1e-8).objective
+    after = aigc_opt.solve(changed(instance, edge=edge | {field: edge[field] * 1.3 + 1}), gap=1e-8).objective
+    assert after <= before + tolerance(before)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 10**6), st.integers(2, 3))
+def test_repeated_frames_cost_the_same_per_frame(seed, times):
+    instance = tiny(seed, weights={"switching": 0})
+    data = instance.to_dict()
+    data["requests"] = {key: values * times for key, values in data["requests"].items()}
+    once = aigc_opt.solve(instance, gap=1e-8).objective
+    again = aigc_opt.solve(TwoTimescaleInstance.from_dict(data), gap=1e-8).objective
+    assert again == pytest.approx(once, rel=1e-7, abs=1e-7)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 10**6))
+def test_a_choice_never_costs_more_than_an_obligation(seed):
+    instance = tiny(seed)
+    must = aigc_opt.solve(changed(instance, serve_all_hits=True), gap=1e-8).objective
+    may = aigc_opt.solve(changed(instance, serve_all_hits=False), gap=1e-8).objective
+    assert may <= must + tolerance(must)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 10**6), st.floats(0.01, 100))
+def test_scaling_the_weights_scales_the_value(seed, factor):
+    instance = tiny(seed)
+    weights = {name: factor * value for name, value in instance.to_dict()["weights"].items()}
+    plain = aigc_opt.solve(instance, gap=1e-8).objective
+    scaled = aigc_opt.solve(changed(instance, weights=weights), gap=1e-8).objective
+    assert scaled == pytest.approx(factor * plain, rel=1e-7, abs=1e-9)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 10**6), st.randoms(use_true_random=False))
+def test_order_and_names_change_nothing(seed, random):
+    instance = tiny(seed)
+    data = instance.to_dict()
+    order = random.sample(range(len(data["models"])), len(data["models"]))
+    users = random.sample(range(len(data["user_power_w"])), len(data["user_power_w"]))
+    data["models"] = [data["models"][m] | {"name": f"x{m}"} for m in order]
+    if data["initial_cache"]:
+        data["initial_cache"] = [data["initial_cache"][m] for m in order]
+    data["user_power_w"] = [data["user_power_w"][u] for u in users]
+    requests = {key: np.array(values, object)[:, :, users] for key, values in data["requests"].items()}
+    new = {m: k for k, m in enumerate(order)} | {None: None}
+    requests["model"] = np.vectorize(new.get, otypes=[object])(requests["model"])
+    data["requests"] = {key: values.tolist() for key, values in requests.items()}
+    first = aigc_opt.solve(instance, gap=1e-8).objective
+    assert aigc_opt.solve(TwoTimescaleInstance.from_dict(data), gap=1e-8).objective == pytest.approx(first, rel=1e-7)
+
+
+@pytest.mark.parametrize("method", PROBLEM.methods)
+def test_same_seed_same_answer(method):
+    instance = episode(2, users=4, models=6, frames=3, slots=3, family="switching")
+    first, second = (aigc_opt.solve(instance, method=method, seed=11, time_limit=None) for _ in range(2))
+    assert first.objective == second.objective and first.lower_bound == second.lower_bound
+    assert first.solution.to_dict() == second.solution.to_dict()
+
+
+def test_cloud_only_costs_the_cloud(examples):
+    instance = aigc_opt.load(examples / "two-timescale-small.json")
+    result = aigc_opt.solve(instance, method="cloud-only")
+    assert result.solution.cached.sum() == 0 and result.solution.steps.sum() == 0
+    assert result.terms["switching"] == 0
+    assert aigc_opt.solve(instance, method="cloud-only", bound=False).lower_bound is None
+
+
+def test_time_limit_gives_what_there_is():
+    instance = episode(1, users=20, models=20, frames=20, slots=20, family="choice")
+    for limit in (0.01, 1.5):
+        began = time.perf_counter()
+        result = aigc_opt.solve(instance, time_limit=limit, gap=1e-9)
+        assert result.status == "feasible" and result.limit == "time"
+        assert time.perf_counter() - began < limit + 6
+        assert 0 < result.lower_bound <= result.objective
+        assert aigc_opt.check(instance, result).feasible
+
+
+def test_interrupt_gives_what_there_is():
+    """The first Ctrl-C ends the solve in order, whatever it is doing."""
+    instance = episode(1, users=20, models=20, frames=20, slots=20, family="choice")
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    result = aigc_opt.solve(instance, gap=1e-9)
+    assert result.limit == "interrupt" and result.status == "feasible"
+    assert result.lower_bound <= result.objective
+
+
+def test_progress_tells_both_ends(examples):
+    rows = []
+    result = aigc_opt.solve(examples / "two-timescale-switching.json", progress=rows.append)
+    assert rows[-1].objective == result.objective and rows[-1].event == "done"
+    objectives = [row.objective for row in result.trace if row.objective is not None]
+    bounds = [row.lower_bound for row in result.trace if row.lower_bound is not None]
+    assert objectives == sorted(objectives, reverse=True) and bounds == sorted(bounds)
+
+
+def test_a_wrong_bound_does_not_leave_the_house(examples, monkeypatch):
+    instance = aigc_opt.load(examples / "two-timescale-small.json")
+    honest = PROBLEM.methods["popular"]
+
+    def boasting(task):
+        found = honest(task)
+        return dataclasses.replace(found, lower_bound=task.check(found.solution).objective * (1 + 1e-4))
+
+    monkeypatch.setitem(PROBLEM.methods, "popular", boasting)
+    with pytest.raises(aigc_opt.SolverError, match="above its checked point"):
+        aigc_opt.solve(instance, method="popular")
