@@ -445,7 +445,7 @@ def test_solution_that_is_no_object(name, capsys):
         (["--time-limit", "nan"], "time limit must be a finite number of seconds > 0, got nan"),
         (["--method", "nonsense"], "method must be one of "),
         (["--solver", "nonsense"], "solver must be one of "),
-        (["--seed", "-1"], "seed must be >= 0, got -1"),
+        (["--seed", "-1"], "seed must be an integer >= 0, got -1"),
         (["-o", "{folder}/none/result.json"], "cannot be written"),
         (["-o", "{folder}"], "cannot be written: is a folder, expected a file"),
     ],

@@ -21,7 +21,7 @@ def test_python_example_runs(monkeypatch, tmp_path):
 def test_second_command_is_the_one_that_tests():
     blocks = re.findall(r"```sh\n(.*?)```", TEXT, re.S)
     assert "aigc-opt solve instances/deployment/melbourne" in blocks[0]
-    assert blocks[1].rstrip().endswith("-m pytest") and ".[test]" in blocks[1]
+    assert blocks[1].rstrip().endswith("-m pytest -n 2") and ".[test]" in blocks[1]
 
 
 def test_links_lead_somewhere():

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from aigc_opt.control import Control
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.program import INF, Block, LinearProgram, ProgramBuilder
-from aigc_opt.solvers import LARGE, Answer, Highs
+from aigc_opt.solvers import Answer, Highs
 
 MOST_PACKS = 4000
 """Servers with more maximal packs than this get no inequalities: the separation would take too long."""
@@ -25,6 +25,9 @@ MOST_PACKS = 4000
 MOST_MODELS = 200
 MOST_VISITS = 400_000
 """The same for more models than this, or a longer search for packs."""
+
+INTERIOR = 1000
+"""Columns from which on the relaxation is solved by interior points."""
 
 ROUNDS = 20
 LEAST_GAIN = 2e-5
@@ -136,9 +139,12 @@ def tightened(built: DeploymentProgram, control: Control) -> tuple[LinearProgram
     program = built.program
     solver = Highs(program.relaxed())
     # On large relaxations interior points from nothing take half the time that the simplex method takes from the last
-    # basis; a point that is no vertex is as good to separate from, and any multipliers give a bound.
-    options = {"solver": "ipm", "run_crossover": "off"} if program.cost.size > LARGE else {}
+    # basis (which also asks at every step whether to stop, for which it has to wait for Python's lock).
+    options = {"solver": "ipm"} if program.cost.size > INTERIOR else {}
     outcome = solver.solve(control=control, options=options)
+    if outcome.answer is Answer.UNKNOWN:  # interior points can end without an answer
+        options = {"solver": "simplex"}
+        outcome = solver.solve(control=control, options=options)
     if outcome.row_duals is None:
         return program, -INF
     best = program.dual_bound(outcome.row_duals)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -22,11 +23,8 @@ from aigc_opt.program import LinearProgram
 from aigc_opt.result import Proof, gap_of
 from aigc_opt.solvers import Answer, Highs
 
-START_SHARE = 0.25
-"""Share of the time limit that the exact method spends on its starting point at most."""
-
-TIGHTEN_SHARE = 0.5
-"""Share of the time that is left then, which it spends on tightening the relaxation at most."""
+FIRST_SHARE = 0.65
+"""Share of the time limit that the exact method spends at most on its starting point and, beside it, its relaxation."""
 
 NEIGHBOURHOOD_SHARE = 0.75
 """Share of the time that is left then, which it spends on neighbourhoods of its best point at most."""
@@ -126,15 +124,18 @@ def exact(task: Task) -> Found:
     offer(*heuristics.cloud_only(instance, costs, control, task.seed), "cloud only")
     size = int(np.prod(instance.shape))
     clearings = min(CLEARINGS, 20 + size // 5)
-    offer(*select(instance, costs, control.part(START_SHARE), task.seed, clearings), "feature-aware selection")
-    if control.stop is not None or best is None:
-        return Found(best and best[1], least, Proof.DUAL, control.stop)
-
     built = DeploymentProgram(instance)
     built.program.warn_of_magnitudes()
     control.report(f"program: {built.program.cost.size} columns, {built.program.row_upper.size} rows")
-    program, dual = tightened(built, control.part(TIGHTEN_SHARE))
+    # Point and bound do not need each other yet, and HiGHS computes without Python's lock: they share the time.
+    first = control.part(FIRST_SHARE)
+    with ThreadPoolExecutor(1) as beside:
+        tightening = beside.submit(tightened, built, first)
+        offer(*select(instance, costs, first, task.seed, clearings), "feature-aware selection")
+        program, dual = tightening.result()
     least = max(least, dual)
+    if best is None:
+        return Found(None, least, Proof.DUAL, control.stop)
     gap = gap_of(best[0], least)
     if control.stop is not None or (gap is not None and gap <= task.gap):
         return Found(best[1], least, Proof.DUAL, control.stop)
