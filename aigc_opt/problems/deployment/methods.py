@@ -30,7 +30,8 @@ NEIGHBOURHOOD_SHARE = 0.75
 """Share of the time that is left then, which it spends on neighbourhoods of its best point at most."""
 
 WORTH_PARTS = 400
-"""Slots x servers x models from which on parts are solved first; smaller programs close sooner as a whole."""
+"""Slots x servers x models from which on the relaxation is tightened and parts are solved first; smaller programs close
+sooner as they are."""
 
 PART_S = 8.0
 """Seconds for one neighbourhood at most."""
@@ -123,16 +124,16 @@ def exact(task: Task) -> Found:
 
     offer(*heuristics.cloud_only(instance, costs, control, task.seed), "cloud only")
     size = int(np.prod(instance.shape))
-    clearings = min(CLEARINGS, 20 + size // 5)
+    clearings = min(CLEARINGS, size // (5 if size >= WORTH_PARTS else 20))
     built = DeploymentProgram(instance)
     built.program.warn_of_magnitudes()
     control.report(f"program: {built.program.cost.size} columns, {built.program.row_upper.size} rows")
     # Point and bound do not need each other yet, and HiGHS computes without Python's lock: they share the time.
     first = control.part(FIRST_SHARE)
     with ThreadPoolExecutor(1) as beside:
-        tightening = beside.submit(tightened, built, first)
+        tightening = beside.submit(tightened, built, first) if size >= WORTH_PARTS else None
         offer(*select(instance, costs, first, task.seed, clearings), "feature-aware selection")
-        program, dual = tightening.result()
+        program, dual = tightening.result() if tightening else (built.program, least)
     least = max(least, dual)
     if best is None:
         return Found(None, least, Proof.DUAL, control.stop)
