@@ -10,7 +10,9 @@ import argparse
 import inspect
 import json
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser(words).parse_args(words)
     warnings.showwarning = _warn
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
         status = arguments.run(arguments)
         sys.stdout.flush()
@@ -59,6 +62,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         _say(f"aigc-opt: internal error, please report it (--debug shows where): {type(error).__name__}: {error}")
         status = INTERNAL
+    finally:
+        if interrupt is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupt)
     return status
 
 
@@ -169,6 +175,9 @@ def _with_progress(arguments: argparse.Namespace, call: Callable[[Any], Any]) ->
     from aigc_opt.control import ProgressLine
 
     line = None if arguments.quiet else ProgressLine()
+    # The solve itself turns Ctrl-C into an end in order; one that comes a moment later must not lose what is written.
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
         return call(line)
     finally:
