@@ -248,7 +248,17 @@ class Highs:
         if highs.getModelStatus() == HighsModelStatus.kUnboundedOrInfeasible:
             self._check(highs.setOptionValue("presolve", "off"), "set an option")
             self._check(highs.run(), "run without presolve")
-        return self._outcome(control)
+        outcome = self._outcome(control)
+        if start is not None and outcome.answer is Answer.OPTIMAL and self._claims_better_than(outcome.objective):
+            # HiGHS 1.16.0 may give the starting point back where presolve made a better one of it.
+            self._check(highs.clearSolver(), "forget a starting point")
+            return self.solve(gap, control, seed, None, on_point, report_bounds, options)
+        return outcome
+
+    def _claims_better_than(self, objective: float) -> bool:
+        """Whether HiGHS says that its point costs less than that point does."""
+        claimed = self._highs.getInfo().objective_function_value / self._cost_scale
+        return objective - claimed > 1e-6 * max(1.0, abs(objective))
 
     def _set_options(
         self, gap: float, control: Control | None, seed: int, options: Mapping[str, object] = MappingProxyType({})
