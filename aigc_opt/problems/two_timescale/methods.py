@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from aigc_opt.errors import InputError
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.problems.two_timescale import heuristics
 from aigc_opt.problems.two_timescale.alternating import alternate
@@ -20,7 +21,8 @@ from aigc_opt.problems.two_timescale.search import local_search, popular_caches,
 from aigc_opt.problems.two_timescale.shares import Transfers
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
 from aigc_opt.problems.two_timescale.switching import Pool, solve_with_switching, switch_terms
-from aigc_opt.result import Proof
+from aigc_opt.result import Limit, Proof, gap_of
+from aigc_opt.scip import ScipOutcome, require_scip, solve_with_scip
 
 ENUMERATED_CACHES = 2048
 ENUMERATED_SLOTS = 4_000_000
@@ -94,9 +96,14 @@ class Work:
         """Return caches with their allocation, and a bound in the sum scale."""
         solution = self.solution(caches)
         bound = None if lower is None else self.bound_of(lower)
-        return Found(
-            solution, bound, proof if bound is not None else Proof.NONE, self.control.stop or self.closing.stop
-        )
+        return Found(solution, bound, Proof.NONE if bound is None else proof, self.limit(solution, bound))
+
+    def limit(self, solution: TwoTimescaleSolution, bound: float | None) -> Limit | None:
+        """Return what cut a stage short, unless the interval is as narrow as was asked for all the same."""
+        if self.control.cut is None:
+            return None
+        gap = gap_of(self.task.check(solution).objective, bound)
+        return None if gap is not None and gap <= self.task.gap else self.control.cut
 
 
 # -------------------------------------------------------------------------------------------------------- bounds
@@ -122,7 +129,7 @@ def bound(task: Task) -> Found:
     if work.control.stop is None:
         lower = max(lower, lagrangian_bound(work)[0])
         work.report("bound: prices", lower=lower)
-    return Found(None, work.bound_of(lower), Proof.DUAL, work.control.stop)
+    return Found(None, work.bound_of(lower), Proof.DUAL, work.control.cut)
 
 
 def _bound_beside(work: Work, caches: np.ndarray) -> Found:
@@ -231,6 +238,51 @@ def benders(task: Task) -> Found:
     return work.found(found.chosen, max(first, found.lower), Proof.SOLVER if better else Proof.DUAL)
 
 
+def exact(task: Task) -> Found:
+    """Solve by one solver: SCIP on the Pyomo model, with the transfers as constants (`monolith`); or as `benders`.
+
+    Of SCIP's point only the caches are taken; what they cost is computed again, exactly. The transfers' proven bound
+    takes the place of their constant in SCIP's bound.
+    """
+    if task.solver == "highs":
+        return benders(task)
+    require_scip()
+    work = Work(task)
+    e = work.episode
+    rounding = e.scale * (work.transfers.cost - work.transfers.lower)
+
+    def lowered(bound: float) -> float:
+        return bound - rounding - ROUNDING * abs(bound)
+
+    def news(outcome: ScipOutcome) -> None:
+        work.control.report("SCIP", lower_bound=None if outcome.bound is None else lowered(outcome.bound))
+
+    outcome = solve_with_scip(task.instance, 0.5 * task.gap, work.closing, task.seed, news)
+    bound = None if outcome.bound is None else lowered(outcome.bound)
+    proof = Proof.NONE if bound is None else Proof.SOLVER
+    if outcome.values is None:
+        return Found(None, bound, proof, outcome.limit)
+    caches = np.zeros((e.frames, e.models), bool)
+    models = {model.name: m for m, model in enumerate(task.instance.models)}
+    for (name, index), value in outcome.values.items():
+        if name == "cached" and index[0] > 0:
+            caches[index[0] - 1, models[index[1]]] = value > 0.5
+    solution = work.solution(with_room_for_steps(work.frames, caches))
+    return Found(solution, bound, proof, work.limit(solution, bound))
+
+
+def with_highs(method: Callable[[Task], Found]) -> Callable[[Task], Found]:
+    """Make a method refuse a solver that it does not use."""
+
+    def checked(task: Task) -> Found:
+        if task.solver != "highs":
+            raise InputError("two_timescale", [f"solver {task.solver} is for method exact only"])
+        return method(task)
+
+    checked.__doc__ = method.__doc__
+    return checked
+
+
 def heuristic(choose: Callable[[Frames, int], np.ndarray]) -> Callable[[Task], Found]:
     """Make a method of a function that chooses caches: allocate exactly, then bound unless told not to."""
 
@@ -246,12 +298,13 @@ def heuristic(choose: Callable[[Frames, int], np.ndarray]) -> Callable[[Task], F
 
 
 METHODS: dict[str, Callable[[Task], Found]] = {
-    "decomposition": decomposition,
-    "benders": benders,
-    "lagrangian": lagrangian,
-    "alternating": alternating,
-    "popular": heuristic(heuristics.popular),
-    "static": heuristic(heuristics.static),
-    "random": heuristic(heuristics.random),
-    "cloud-only": heuristic(heuristics.cloud_only),
+    "decomposition": with_highs(decomposition),
+    "benders": with_highs(benders),
+    "lagrangian": with_highs(lagrangian),
+    "alternating": with_highs(alternating),
+    "exact": exact,
+    "popular": with_highs(heuristic(heuristics.popular)),
+    "static": with_highs(heuristic(heuristics.static)),
+    "random": with_highs(heuristic(heuristics.random)),
+    "cloud-only": with_highs(heuristic(heuristics.cloud_only)),
 }
