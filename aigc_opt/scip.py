@@ -216,8 +216,9 @@ def _child(path: str, gap: float, limit_s: float, seed: int) -> None:
     program = Path(path).with_suffix(".nl")
     problem = problem_of(instance)
     build = problem.build_global or problem.build_model
+    built = build(instance)  # kept: variables know their component only as long as their model lives
     with open(program, "w", newline="") as stream:
-        info = NLWriter().write(build(instance), stream, linear_presolve=False, scale_model=False)
+        info = NLWriter().write(built, stream, linear_presolve=False, scale_model=False)
     indices = [(variable.parent_component().local_name, _index(variable.index())) for variable in info.variables]
     model = Model()
     model.hideOutput()
