@@ -66,9 +66,7 @@ def test_examples_without_enumeration(examples, optima, name, large):
     known = optima[f"two-timescale-{name}"]
     result = aigc_opt.solve(examples / f"two-timescale-{name}.json", gap=1e-6)
     assert result.lower_bound <= known * (1 + 1e-12) and result.proof == "dual"
-    assert result.objective == pytest.approx(known, rel=1e-9)
-    if name != "switching":
-        assert result.status == "optimal"
+    assert result.objective == pytest.approx(known, rel=1e-9) and result.status == "optimal"
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -140,8 +138,7 @@ def test_all_ways_agree_on_middling_episodes(seed, family, monkeypatch):
     for result in results:
         assert result.lower_bound <= best.objective * (1 + 1e-9)
         assert result.objective >= best.lower_bound * (1 - 1e-9)
-    if family != "switching":
-        assert listed.status == "optimal"
+    assert listed.status == "optimal"
     assert all(result.lower_bound > 0.5 * best.objective for result in results)
 
 

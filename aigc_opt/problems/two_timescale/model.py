@@ -189,7 +189,9 @@ def parameters_of(model: pyo.ConcreteModel, instance: TwoTimescaleInstance) -> N
 
 def parameter_request_transfer(model: pyo.ConcreteModel, transfer_s: tuple[np.ndarray, np.ndarray]) -> None:
     """``uplink_s[t,k,u]``, ``downlink_s[t,k,u]``: seconds of the transfers, where they are given."""
-    for name, index, seconds in zip(("uplink_s", "downlink_s"), (model.uplinks, model.downlinks), transfer_s, strict=True):
+    for name, index, seconds in zip(
+        ("uplink_s", "downlink_s"), (model.uplinks, model.downlinks), transfer_s, strict=True
+    ):
         values = {(t, k, u): float(seconds[t - 1, k - 1, u - 1]) for t, k, u in index}
         setattr(model, name, pyo.Param(index, initialize=values, mutable=True, within=pyo.NonNegativeReals))
 

@@ -20,7 +20,7 @@ from aigc_opt.problems.two_timescale.shares import Transfers
 
 
 def transfer_seconds(episode: Episode, transfers: Transfers) -> tuple[np.ndarray, np.ndarray]:
-    """Return the seconds of each transfer up and down at the optimal shares, each (T, K, U); 0 where nothing is sent."""
+    """Return the seconds of each transfer up and down at the optimal shares, each (T, K, U); 0 for no transfer."""
     e, found = episode, []
     for shares, size, gain, power, hertz in (
         (transfers.uplink, e.uplink_mbit, e.uplink_gain, e.user_power_w, e.uplink_hz),
