@@ -9,18 +9,19 @@ import numpy as np
 from aigc_opt.errors import InputError
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.problems.two_timescale import heuristics
-from aigc_opt.problems.two_timescale.alternating import alternate
-from aigc_opt.problems.two_timescale.benders import relax, solve_benders
+from aigc_opt.problems.two_timescale.alternating import alternate_caches
+from aigc_opt.problems.two_timescale.benders import relax, relax_apart, solve_benders
 from aigc_opt.problems.two_timescale.branch import branch_frames
 from aigc_opt.problems.two_timescale.enumeration import Caches, enumerate_caches, feasible_caches
 from aigc_opt.problems.two_timescale.episode import Episode
 from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
 from aigc_opt.problems.two_timescale.listing import Interval, close_frames
-from aigc_opt.problems.two_timescale.prices import Fixings, Priced, least_caches, price_steps
+from aigc_opt.problems.two_timescale.prices import Fixings, Priced, least_caches, price_steps, try_prices
 from aigc_opt.problems.two_timescale.search import local_search, popular_caches, with_room_for_steps
 from aigc_opt.problems.two_timescale.shares import Transfers
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
 from aigc_opt.problems.two_timescale.switching import Pool, solve_with_switching, switch_terms
+from aigc_opt.problems.two_timescale.tables import MODELS_AT_MOST
 from aigc_opt.result import Limit, Proof, gap_of
 from aigc_opt.scip import ScipOutcome, require_scip, solve_with_scip
 
@@ -30,6 +31,9 @@ ENUMERATED_SLOTS = 4_000_000
 
 CLOSING_SHARE = 0.9
 """Share of the time limit after which the interval is left as it is, and the allocation worked out."""
+
+RELAXED_SHARE = 0.3
+"""At most this share of the time goes to the linear relaxation."""
 
 PRICE_ROUNDS = 40
 ROUNDING = 1e-12
@@ -111,14 +115,21 @@ class Work:
 
 def lagrangian_bound(work: Work) -> tuple[float, Priced]:
     """Bound by prices on steps and, where switching costs, on switches; sum scale, without transfers."""
-    start = with_room_for_steps(work.frames, popular_caches(work.episode)).astype(float)
+    frames, every, control = work.frames, work.every, work.closing
     linear, paid = None, 0.0
     if work.episode.switches:
-        relaxed = relax(work.frames, work.closing.part(0.5))
+        relaxed = relax(frames, control.part(RELAXED_SHARE))
         linear, paid = switch_terms(relaxed.switch_prices, work.episode.initial)
         start = relaxed.average
+    else:
+        # Where caches can be listed, the list closes what these better prices would, for less.
+        many = work.episode.models > MODELS_AT_MOST
+        relaxed = relax_apart(frames, control.part(RELAXED_SHARE)) if many else None
+        start = with_room_for_steps(frames, popular_caches(work.episode)).astype(float)
     rounds = int(np.clip(PRICE_ROUNDS * (1e-3 / max(work.aim, 1e-12)) ** 0.25, 20, 80))
-    priced = price_steps(work.frames, work.every, start, rounds, work.closing, linear)
+    priced = price_steps(frames, every, start, rounds, control, linear)
+    if relaxed is not None:
+        try_prices(frames, every, priced, relaxed.step_prices, linear)
     return float(priced.lower.sum()) - paid, priced
 
 
@@ -225,8 +236,10 @@ def lagrangian(task: Task) -> Found:
 def alternating(task: Task) -> Found:
     """Caches and allocation in turn, each with the other fixed, until neither improves; with a bound beside it."""
     work = Work(task)
-    caches = alternate(work.frames, work.closing, lambda event, cost: work.report(event, cost))
-    return _bound_beside(work, caches)
+    end = alternate_caches(work.frames, work.closing)
+    for number, (block, cost) in enumerate(end.trace):
+        work.report(f"alternating: {block if number == 0 else f'{block}, round {number}'}", cost)
+    return _bound_beside(work, end.point.caches)
 
 
 def benders(task: Task) -> Found:

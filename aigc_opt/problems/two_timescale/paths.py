@@ -180,9 +180,9 @@ def close_paths(
     """Narrow the interval over sequences of caches by dynamic programming over lists of them.
 
     Listed in each frame are the caches that, with the prices of switches, cost less than a cutoff by their slots'
-    duals; the cutoffs sum to more than the best known cost, so that few cheapest paths run through a rest. Caches on the
-    cheapest path, and those through which a path could be better than the best one, are solved exactly, and the path is
-    looked for again. Where nothing is left to solve but rests on it, these frames' lists grow.
+    duals; the cutoffs sum to more than the best known cost, so that few cheapest paths run through a rest. Caches on
+    the cheapest path, and those through which a path could be better than the best one, are solved exactly, and the
+    path is looked for again. Where nothing is left to solve but rests on it, these frames' lists grow.
 
     Parameters
     ----------

@@ -19,8 +19,9 @@ from aigc_opt.problems.two_timescale.benders import relax
 from aigc_opt.problems.two_timescale.enumeration import Caches
 from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
 from aigc_opt.problems.two_timescale.paths import Nodes, best_paths, close_paths
-from aigc_opt.problems.two_timescale.prices import price_steps
+from aigc_opt.problems.two_timescale.prices import price_steps, try_prices
 from aigc_opt.problems.two_timescale.search import local_search
+from aigc_opt.problems.two_timescale.tables import MODELS_AT_MOST
 
 ITERATIONS = 30
 """Rounds of prices on steps."""
@@ -106,6 +107,7 @@ def solve_with_switching(
     relaxed = relax(frames, control.part(0.3))
     linear, paid = switch_terms(relaxed.switch_prices, e.initial)
     priced = price_steps(frames, every, relaxed.average, ITERATIONS, control, linear)
+    try_prices(frames, every, priced, relaxed.step_prices, linear)
     lower = priced.lower.sum() - paid
 
     pool = Pool(frames)
@@ -118,7 +120,7 @@ def solve_with_switching(
     upper = value.sum() + switching_cost(e, best)
     report("prices of steps and switches", upper, lower)
     aim = 0.95 * gap * abs(upper + offset)
-    if upper - lower <= aim or control.stop is not None:
+    if upper - lower <= aim or control.stop is not None or e.models > MODELS_AT_MOST:
         return Caches(best, upper, min(lower, upper))
 
     start = Caches(best, upper, min(lower, upper))
