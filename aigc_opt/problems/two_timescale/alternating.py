@@ -15,7 +15,6 @@ from aigc_opt.control import Control
 from aigc_opt.decomposition.alternating import Alternation, alternate
 from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
 from aigc_opt.problems.two_timescale.knapsack import best_knapsack
-from aigc_opt.problems.two_timescale.search import popular_caches, with_room_for_steps
 
 SLOT_RELATIVE = 1e-7
 
@@ -39,8 +38,8 @@ class Planned:
     total: float
 
 
-def alternate_caches(frames: Frames, control: Control) -> Alternation[Planned]:
-    """Alternate from the popular caches until neither part improves; sum scale, without transfers."""
+def alternate_caches(frames: Frames, start: np.ndarray, control: Control) -> Alternation[Planned]:
+    """Alternate from caches (T, M) until neither part improves; sum scale, without transfers."""
     e = frames.episode
     every = np.arange(e.frames)
 
@@ -67,5 +66,4 @@ def alternate_caches(frames: Frames, control: Control) -> Alternation[Planned]:
                 new[t], new_value[t] = chosen, cost[0]
         return Planned(new, new_value, float(new_value.sum()) + switching_cost(e, new))
 
-    start = planned(with_room_for_steps(frames, popular_caches(e)))
-    return alternate(start, lambda point: point.total, {"caches": cache}, control)
+    return alternate(planned(start), lambda point: point.total, {"caches": cache}, control)

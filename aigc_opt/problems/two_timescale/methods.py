@@ -113,8 +113,11 @@ class Work:
 # -------------------------------------------------------------------------------------------------------- bounds
 
 
-def lagrangian_bound(work: Work) -> tuple[float, Priced]:
-    """Bound by prices on steps and, where switching costs, on switches; sum scale, without transfers."""
+def lagrangian_bound(work: Work, relaxation: bool = True) -> tuple[float, Priced]:
+    """Bound by prices on steps and, where switching costs, on switches; sum scale, without transfers.
+
+    With the linear relaxation's prices the bound is best; a list of caches closes what they would, for less.
+    """
     frames, every, control = work.frames, work.every, work.closing
     linear, paid = None, 0.0
     if work.episode.switches:
@@ -122,9 +125,7 @@ def lagrangian_bound(work: Work) -> tuple[float, Priced]:
         linear, paid = switch_terms(relaxed.switch_prices, work.episode.initial)
         start = relaxed.average
     else:
-        # Where caches can be listed, the list closes what these better prices would, for less.
-        many = work.episode.models > MODELS_AT_MOST
-        relaxed = relax_apart(frames, control.part(RELAXED_SHARE)) if many else None
+        relaxed = relax_apart(frames, control.part(RELAXED_SHARE)) if relaxation else None
         start = with_room_for_steps(frames, popular_caches(work.episode)).astype(float)
     rounds = int(np.clip(PRICE_ROUNDS * (1e-3 / max(work.aim, 1e-12)) ** 0.25, 20, 80))
     priced = price_steps(frames, every, start, rounds, control, linear)
@@ -190,7 +191,7 @@ def decomposition(task: Task) -> Found:
 def _solve_frames(work: Work) -> Caches:
     """Solve frames that do not depend on each other: prices, local search, listing, branch and bound."""
     frames, control = work.frames, work.closing
-    lower, priced = lagrangian_bound(work)
+    lower, priced = lagrangian_bound(work, relaxation=work.episode.models > MODELS_AT_MOST)
     start = _best_met(work, priced)
     start = local_search(frames, work.every, start, control)
     upper, _ = frames.exact(work.every, start, work.slot_relative, control)
@@ -234,12 +235,19 @@ def lagrangian(task: Task) -> Found:
 
 
 def alternating(task: Task) -> Found:
-    """Caches and allocation in turn, each with the other fixed, until neither improves; with a bound beside it."""
+    """Caches and allocation in turn, each with the other fixed, until neither improves; with a bound beside it.
+
+    From the popular caches, and from none at all; the better end.
+    """
     work = Work(task)
-    end = alternate_caches(work.frames, work.closing)
-    for number, (block, cost) in enumerate(end.trace):
-        work.report(f"alternating: {block if number == 0 else f'{block}, round {number}'}", cost)
-    return _bound_beside(work, end.point.caches)
+    starts = {"popular": heuristics.popular(work.frames, task.seed), "none": heuristics.cloud_only(work.frames, 0)}
+    ends = []
+    for name, start in starts.items():
+        if not ends or work.closing.stop is None:
+            ends.append(alternate_caches(work.frames, start, work.closing))
+            for number, (block, cost) in enumerate(ends[-1].trace):
+                work.report(f"alternating from {name}: {block} {number or ''}".rstrip(), cost)
+    return _bound_beside(work, min(ends, key=lambda end: end.cost).point.caches)
 
 
 def benders(task: Task) -> Found:
