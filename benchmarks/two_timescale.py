@@ -90,11 +90,10 @@ def number(value: float | None, form: str) -> str:
 
 
 def line(row: dict, found: dict) -> str:
-    return (
-        f"| {row['case']} | {row['gap']:.0e} | {number(found['objective'], '.10g')} | "
-        f"{number(found['lower_bound'], '.10g')} | {number(found['gap'], '.2e')} | {found['status']} | {found['proof']} | {found['wall_s']:.1f} | "
-        f"{found['processor_s']:.1f} | {found['mb']:.0f} | {found['slots']} |"
-    )
+    ends = [number(found["objective"], ".10g"), number(found["lower_bound"], ".10g"), number(found["gap"], ".2e")]
+    said = [row["case"], f"{row['gap']:.0e}", *ends, found["status"], found["proof"]]
+    cost = [f"{found['wall_s']:.1f}", f"{found['processor_s']:.1f}", f"{found['mb']:.0f}", str(found["slots"])]
+    return f"| {' | '.join(said + cost)} |"
 
 
 def plot(measured: list[tuple[dict, dict]], path: str) -> None:
