@@ -155,11 +155,16 @@ def test_a_paper_sized_episode_is_proven_optimal(examples):
     assert any("298 caches" in event for event in events)
 
 
-@settings(max_examples=12)
-@given(
-    st.integers(0, 10**6), st.sampled_from(["storage_gb", "steps_per_slot", "uplink_mhz", "downlink_mhz", "max_steps"])
-)
-def test_more_of_anything_never_costs_more(seed, field):
+CAPACITIES = (
+    "storage_gb", "steps_per_slot", "uplink_mhz", "downlink_mhz", "max_steps", "power_w", "backhaul_mbps", "cloud_gbps",
+    "io_gb_per_s",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("field", CAPACITIES)
+@settings(max_examples=8)
+@given(st.integers(0, 10**6))
+def test_more_of_anything_never_costs_more(field, seed):
     """Where all hits must be served a larger cache may force more, but then it need not be used."""
     instance = tiny(seed)
     edge = instance.to_dict()["edge"]
