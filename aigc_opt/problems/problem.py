@@ -84,6 +84,8 @@ class Problem:
         Task -> Found with a lower bound only.
     build_model, build_program : callable
         Instance -> the formulation in Pyomo, and as a `LinearProgram`.
+    build_global : callable or None
+        Instance -> the equivalent formulation in Pyomo that a global solver gets; None = that of `build_model`.
     solvers : tuple of str
         Names that `solver` may have, the default first.
     method_of_solver : mapping
@@ -105,6 +107,7 @@ class Problem:
     solvers: tuple[str, ...] = field(default=("highs",))
     method_of_solver: Mapping[str, str] = field(default_factory=dict)
     refusal: Callable[[Any], str | None] = field(default=lambda instance: None)
+    build_global: Callable[[Any], Any] | None = None
 
 
 SOLVED = ("deployment", "offloading", "two_timescale")

@@ -6,7 +6,7 @@ switch weighs K times its cost. `Episode.scale` turns sums into objectives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,6 +85,12 @@ class Episode:
     def switches(self) -> bool:
         """Whether frames are coupled by a cost of switching."""
         return bool((self.switch > 0).any())
+
+    def part(self, first: int, last: int) -> Episode:
+        """Return the episode of frames `first` to `last - 1` alone."""
+        rows = slice(first * self.slots, last * self.slots)
+        names = ("model", "uplink_mbit", "downlink_mbit", "uplink_gain", "downlink_gain", "cloud")
+        return replace(self, frames=last - first, **{name: getattr(self, name)[rows] for name in names})
 
     @classmethod
     def of(cls, instance: TwoTimescaleInstance) -> Episode:
