@@ -35,6 +35,10 @@ WORTH_PARTS = 400
 """Slots x servers x models from which on the relaxation is tightened and parts are solved first; smaller programs close
 sooner as they are."""
 
+TOO_LARGE = 2000
+"""Slots x servers x models from which on all the time goes to the relaxation and to parts: branch and bound of the whole
+does not raise the bound there."""
+
 Place = Callable[[DeploymentInstance, Costs, Control, int], tuple[np.ndarray, np.ndarray]]
 
 
@@ -136,7 +140,8 @@ def exact(task: Task) -> Found:
         improve(built, relaxed, lambda: best[1], offer, within, task.seed, max(task.gap, 1e-4))
 
     # Point and bound do not need each other at first, and HiGHS computes without Python's lock: they share the time.
-    first = control.part(FIRST_SHARE)
+    # Branch and bound of a large program would not raise the bound further in any time that is left.
+    first = control.part(FIRST_SHARE if size < TOO_LARGE else 1.0)
     program, dual = built.program, least
     if size < WORTH_PARTS:
         offer(*select(instance, costs, first, task.seed, clearings), "feature-aware selection")

@@ -25,8 +25,11 @@ PART = 400
 
 LEAST_PART = 40
 
-PART_S = 8.0
+PART_S = 9.0
 """Seconds for one part at most."""
+
+AXES = (0, 1, 0, 2)
+"""Windows of slots, servers, and models in turn: windows gain most, and take longest."""
 
 PATIENCE = 20
 """Parts in turn without a better point after which the search ends."""
@@ -35,12 +38,10 @@ EFFORT = 0.3
 """Share of its time that HiGHS gives to heuristics here, where only points matter."""
 
 
-def choose_part(differs: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
-    """Choose about `size` of the places where `differs` (T, E, M): whole servers, models, or a window of slots."""
-    total = int(differs.sum())
-    if total <= size:
+def choose_part(differs: np.ndarray, axis: int, size: int, random: np.random.Generator) -> np.ndarray:
+    """Choose about `size` of the places where `differs` (T, E, M): a window of slots, some servers, or some models."""
+    if differs.sum() <= size:
         return differs
-    axis = int(random.integers(3))
     lines = differs.shape[axis]
     counts = differs.sum(axis=tuple(other for other in range(3) if other != axis))
     # Slots in turn from a random one on, because a plan over neighbouring slots can change; others in any order.
@@ -50,7 +51,7 @@ def choose_part(differs: np.ndarray, size: int, random: np.random.Generator) -> 
     inside[taken] = True
     part = differs & np.expand_dims(inside, [other for other in range(3) if other != axis])
     if part.sum() > 1.5 * size:  # one server or model alone is too much
-        return choose_part(part, size, random)
+        return choose_part(part, 0 if axis else 1, size, random)
     return part
 
 
@@ -77,7 +78,8 @@ def improve(
         Relative gap at which a part counts as solved.
 
     """
-    random, size, idle = np.random.default_rng(seed), PART, 0
+    random, idle, turn = np.random.default_rng(seed), 0, 0
+    sizes = [PART, PART, PART]
     solver: Highs | None = None
     while idle < PATIENCE and control.stop is None:
         values = relaxed()
@@ -86,7 +88,9 @@ def improve(
         solver = solver or Highs(built.program)
         best = incumbent()
         differs = abs(values - np.stack([best.stored, best.loaded])).max(axis=0) > DIFFERENT
-        part = choose_part(differs, size, random)
+        axis = AXES[turn % len(AXES)]
+        turn += 1
+        part = choose_part(differs, axis, sizes[axis], random)
         columns, fixed_at = built.placement_columns(best)
         free = np.concatenate([part.ravel(), part.ravel()])
         solver.set_column_bounds(columns, np.where(free, 0.0, fixed_at), np.where(free, 1.0, fixed_at))
@@ -97,8 +101,8 @@ def improve(
         better = outcome.x is not None and offer(*built.placement(outcome.x), "neighbourhood: better point")
         idle = 0 if better else idle + 1
         if outcome.answer is not Answer.OPTIMAL:
-            size = max(LEAST_PART, int(0.7 * size))
+            sizes[axis] = max(LEAST_PART, int(0.8 * sizes[axis]))
         elif part.sum() == differs.sum() and not better:
             return
         elif watch.elapsed_s < PART_S / 3:
-            size = int(1.3 * size) + 1
+            sizes[axis] = int(1.2 * sizes[axis]) + 1
