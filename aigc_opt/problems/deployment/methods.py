@@ -15,8 +15,9 @@ from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.cuts import tightened
 from aigc_opt.problems.deployment.feature_aware import CLEARINGS, select
+from aigc_opt.problems.deployment.lagrangian import lagrangian
 from aigc_opt.problems.deployment.neighbourhoods import improve
-from aigc_opt.problems.deployment.routing import best_routing
+from aigc_opt.problems.deployment.routing import complete
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.result import Proof, gap_of
@@ -36,22 +37,10 @@ WORTH_PARTS = 400
 sooner as they are."""
 
 TOO_LARGE = 2000
-"""Slots x servers x models from which on all the time goes to the relaxation and to parts: branch and bound of the whole
-does not raise the bound there."""
+"""Slots x servers x models from which on all the time goes to the relaxation and to parts of the program: branch and
+bound of the whole does not raise the bound there."""
 
 Place = Callable[[DeploymentInstance, Costs, Control, int], tuple[np.ndarray, np.ndarray]]
-
-
-def complete(
-    instance: DeploymentInstance,
-    costs: Costs,
-    stored: np.ndarray,
-    loaded: np.ndarray,
-    control: Control | None = None,
-) -> DeploymentSolution | None:
-    """Return a placement with its best routing, or None where its loads take more energy than there is."""
-    routing = best_routing(instance, costs, loaded, control)
-    return None if routing is None else DeploymentSolution(stored, loaded, routing)
 
 
 def instant_bound(instance: DeploymentInstance, costs: Costs) -> float:
@@ -185,6 +174,7 @@ def exact(task: Task) -> Found:
 
 METHODS: dict[str, Callable[[Task], Found]] = {
     "exact": exact,
+    "lagrangian": lagrangian,
     "feature-aware": heuristic(select),
     "popularity": heuristic(heuristics.popularity),
     "static": heuristic(heuristics.static),
