@@ -1,6 +1,7 @@
 """How far each deployment instance closes, and how good the heuristics are, in one run; prints Markdown tables.
 
-    python benchmarks/deployment.py [--time-limit 100] [--only melbourne] [--size 12x30x48] [--method lagrangian] [--heuristics] [--output FILE.md]
+    python benchmarks/deployment.py [--time-limit 100] [--only melbourne] [--heuristics] [--output FILE.md]
+    python benchmarks/deployment.py --size 12x30x48 --method lagrangian --time-limit 120
 
 Instances: the committed real ones, and generated ones of every family. Every interval is checked again from its result
 file by the command line's own ``check``.
