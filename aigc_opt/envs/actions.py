@@ -27,15 +27,22 @@ def slot_action_size(station: Station) -> int:
 
 
 def grants_of(station: Station, slots: Slots, caches: np.ndarray, action: np.ndarray) -> Grants:
-    """Return feasible grants of n slots from actions (n, `slot_action_size`)."""
+    """Return feasible grants of n slots with caches (n, M) from actions (n, `slot_action_size`)."""
+    return station.amend_grants(slots, caches, raw_grants_of(station, slots, caches, action))
+
+
+def raw_grants_of(station: Station, slots: Slots, caches: np.ndarray, action: np.ndarray) -> Grants:
+    """Return what actions ask for, which may be more steps than there are."""
     e, users = station.template, station.users
     a = np.clip(np.nan_to_num(np.asarray(action, float)), -1.0, 1.0).reshape(len(slots.model), -1, users)
-    edge = a[:, 3] > 0 if a.shape[1] > 3 else np.ones(slots.model.shape, bool)
-    raw = Grants(
-        edge, e.min_steps + 0.5 * (a[:, 0] + 1.0) * (e.curves.most - e.min_steps),
+    edge = station.hits(slots, caches)
+    if a.shape[1] > 3:
+        edge &= a[:, 3] > 0
+    steps = e.min_steps + 0.5 * (a[:, 0] + 1.0) * (e.curves.most - e.min_steps)
+    return Grants(
+        edge, np.where(edge, steps, 0.0),
         _softmax(a[:, 1], slots.uplink_mbit > 0), _softmax(a[:, 2], slots.downlink_mbit > 0),
     )  # fmt: skip
-    return station.amend_grants(slots, caches, raw)
 
 
 def _softmax(a: np.ndarray, sent: np.ndarray) -> np.ndarray:

@@ -173,7 +173,7 @@ class Station:
     # ------------------------------------------------------------------------------------- amending raw decisions
 
     def amend_caches(self, scores: np.ndarray) -> np.ndarray:
-        """Return the cache of each row of scores (n, M): models with a positive score, highest first, as far as they fit.
+        """Return the cache of each row of scores (n, M): positive ones, highest first, as far as they fit.
 
         A model that does not fit is passed over; equal scores go by index. Where some cache could have more hits than
         `steps_per_slot` has `min_steps` for (`safe` is False), nothing is cached: no policy can know beforehand.

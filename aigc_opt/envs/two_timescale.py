@@ -7,7 +7,7 @@ decisions. Observations are in `features`, actions in `actions`; whatever is not
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -50,7 +50,7 @@ class TwoTimescaleEnv(gym.Env):
 
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
 
     def __init__(self, instance: TwoTimescaleInstance | str | os.PathLike[str], render_mode: str | None = None):
         if not isinstance(instance, TwoTimescaleInstance):
