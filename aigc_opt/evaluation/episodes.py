@@ -32,6 +32,9 @@ HINDSIGHT_GAP = 1e-4
 OFFLINE = "offline"
 """The clairvoyant: the point of the hindsight solve, replayed."""
 
+RELAXED = 1 << 20
+"""Sets the seeds of penalties apart from those of replications."""
+
 VIOLATIONS_KEPT = 5
 """Of a refused episode so many violations are told."""
 
@@ -131,7 +134,10 @@ class Episodes:
         if setting.reachable is not None:
             record["reachable"] = check(instance, self._roll(setting.reachable, strict=False).solution).objective
         if setting.relax:
-            record["relaxed"] = relaxed_bound(self.station, self.slots, self.states, seed_of(setting.seed, 1 << 20, number))
+            record["relaxed"] = relaxed_bound(
+                setting.instance, self.station, self.slots, self.states, seed_of(setting.seed, RELAXED, number),
+                setting.time_limit,
+            )  # fmt: skip
         for name, player in self.players.items():
             try:
                 played = player(instance, seed, result)
