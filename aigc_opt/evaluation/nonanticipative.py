@@ -9,7 +9,9 @@ state in the frame; in a slot, that slot's requests, sizes and gains. Hence:
   ``c_j(x) = E[cost of a frame's slots with cache x | state j]`` (transfers left out: no decision about caches changes
   them) the best that can be reached is a dynamic program over (state, cache before) ::
 
-      W_t(j, y) = min_x  switch(y, x) + c_j(x) + sum_i P(j, i) W_(t+1)(i, x),        value W_1(initial state, initial cache)
+      W_t(j, y) = min_x  switch(y, x) + c_j(x) + sum_i P(j, i) W_(t+1)(i, x)
+
+  whose value is W_1 at the initial state and the initial cache,
 
   and without a cost of switching ``sum_t sum_j P(state_t = j) min_x c_j(x)``: frames decouple.
 
@@ -226,7 +228,7 @@ class Sampler:
         return upper * station.slots / number, lower * station.slots / number
 
     def solved(self, state: int, number: int, seed: int, fixed: np.ndarray | None) -> dict[str, Any]:
-        """Solve a sampled frame: a cache, a certified lower bound of the least cost, and the cost of a `fixed` cache."""
+        """Solve a sampled frame: a cache, a certified lower bound of all caches' cost, the cost of a `fixed` one."""
         station = self.station
         drawn = draw_requests_in(station, state, number, seed)
         result = solve(instance_with(self.instance, drawn), gap=SOLVE_GAP)

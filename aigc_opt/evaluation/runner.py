@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -166,7 +167,7 @@ class _Workers:
             # Not forked: solvers keep threads, which a fork would lose.
             context = multiprocessing.get_context("spawn")
             with _one_thread_each():
-                self.pool = ProcessPoolExecutor(self.number, context, initializer=_ignore_interrupts)
+                self.pool = ProcessPoolExecutor(self.number, context, initializer=_start_worker)
                 # Processes take the environment when they start, which is at the first call.
                 list(self.pool.map(time.sleep, [0.05] * self.number))
         return self
@@ -211,8 +212,17 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when it ends, however it does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=follow, daemon=True).start()
 
 
 _PLAYING: dict[bytes, Episodes] = {}
