@@ -1,4 +1,4 @@
-"""One offloading instance as it is decided, task after task: place and steps are the decision, the shares are optimal."""
+"""One offloading instance as it is decided, task after task: place and steps are decided, the shares are optimal."""
 
 from __future__ import annotations
 
