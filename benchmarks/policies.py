@@ -1,6 +1,6 @@
 """Published agents against the bounds: Stable-Baselines3's algorithms, trained on the caching environment.
 
-    python benchmarks/policies.py --output table.md
+    python benchmarks/policies.py --agents agents --output table.md
 
 Every agent is trained from its library's defaults but for what `AGENTS` says, saved as a file, and judged by
 `aigc_opt.evaluation.evaluate` as anybody's file would be, on episodes that it was not trained on, beside the baselines.
@@ -9,6 +9,7 @@ Every agent is trained from its library's defaults but for what `AGENTS` says, s
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import tempfile
 import time
@@ -29,7 +30,10 @@ BASELINES = ("myopic", "lru", "lfu", "popular", "popular-genetic", "random-avera
 
 
 def train(name: str, seed: int, steps: int, folder: str) -> tuple[str, float]:
-    """Train an agent and save it; return its file and the seconds that it took."""
+    """Train an agent and save it, unless the folder has it; return its file and the seconds that training took."""
+    path, clock = os.path.join(folder, f"{name}-{seed}.zip"), Path(folder, f"{name}-{seed}.seconds")
+    if os.path.exists(path) and clock.exists():
+        return path, float(clock.read_text())
     import gymnasium
     import stable_baselines3
     import torch
@@ -49,9 +53,10 @@ def train(name: str, seed: int, steps: int, folder: str) -> tuple[str, float]:
     started = time.perf_counter()
     agent = getattr(stable_baselines3, name)("MlpPolicy", env, seed=TRAINING_SEEDS + seed, device="cpu", **options)
     agent.learn(steps)
-    path = os.path.join(folder, f"{name}-{seed}.zip")
+    seconds = time.perf_counter() - started
     agent.save(path)
-    return path, time.perf_counter() - started
+    clock.write_text(f"{seconds:.1f}\n")
+    return path, seconds
 
 
 def main() -> None:
@@ -61,11 +66,14 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--only", nargs="*", default=list(AGENTS))
+    parser.add_argument("--agents", help="keep the agents in this folder, and do not train those again that it has")
     parser.add_argument("--output", help="write the table here too")
     arguments = parser.parse_args()
     from aigc_opt.evaluation import evaluate
 
-    with tempfile.TemporaryDirectory() as folder:
+    kept = contextlib.nullcontext(arguments.agents) if arguments.agents else tempfile.TemporaryDirectory()
+    with kept as folder:
+        Path(folder).mkdir(exist_ok=True)
         policies, spent = {name: name for name in BASELINES}, {}
         for name in arguments.only:
             for seed in range(arguments.seeds):
@@ -73,7 +81,10 @@ def main() -> None:
                 label = f"{name}, seed {seed}"
                 policies[label], spent[label] = path, seconds
                 print(f"trained {label} in {seconds:.0f} s", flush=True)
-        report = evaluate(PROCESS, policies, arguments.episodes, FIRST_EPISODE, workers=arguments.workers)
+        say = lambda line: print(line, flush=True)  # noqa: E731
+        journal = os.path.join(folder, "episodes")
+        report = evaluate(PROCESS, policies, arguments.episodes, FIRST_EPISODE, workers=arguments.workers,
+                          journal=journal, say=say)  # fmt: skip
     data = report.to_dict()
     lower = data["bounds"]["nonanticipative"]["lower"]
     lines = [
