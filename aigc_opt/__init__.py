@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aigc_opt.instance.sample import sample
     from aigc_opt.problems.offloading import sensitivity
     from aigc_opt.result import Check, Result, Status, Violation
+    from aigc_opt.tradeoffs.sweep import ProgressBar, sweep
 
 # Where each public name lives; imported when it is first used, so that `import aigc_opt` stays quick.
 _HOME = {
@@ -27,6 +28,7 @@ _HOME = {
     "aigc_opt.instance.generate": ("generate_deployment", "generate_offloading", "generate_two_timescale"),
     "aigc_opt.instance.sample": ("sample",),
     "aigc_opt.problems.offloading": ("sensitivity",),
+    "aigc_opt.tradeoffs.sweep": ("ProgressBar", "sweep"),
     "aigc_opt.control": ("ProgressLine",),
     "aigc_opt.result": ("Result", "Status", "Check", "Violation"),
     "aigc_opt.errors": ("AigcOptError", "InputError", "MissingSolverError", "SolverError"),
@@ -38,6 +40,7 @@ __all__ = [
     "Check",
     "InputError",
     "MissingSolverError",
+    "ProgressBar",
     "ProgressLine",
     "Result",
     "SolverError",
@@ -56,6 +59,7 @@ __all__ = [
     "save",
     "sensitivity",
     "solve",
+    "sweep",
 ]
 
 

@@ -45,6 +45,7 @@ def solve(
     seed: int = 0,
     bound: bool = True,
     progress: Progress | None = None,
+    start: Solution | None = None,
 ) -> Result:
     """Solve an instance and return a certified interval.
 
@@ -64,6 +65,9 @@ def solve(
         Whether a heuristic's point gets a lower bound beside it.
     progress : callable, optional
         Called with a `TraceRow` as the solve goes on; `ProgressLine()` shows it on standard error.
+    start : Solution, optional
+        A point to begin from, such as the solution of a neighbouring instance; it is checked before it is used.
+        Deployment's ``exact`` uses one.
 
     Returns
     -------
@@ -89,12 +93,15 @@ def solve(
     if not (_is_number(gap) and 0 <= gap < math.inf):
         faults.append(f"gap must be a finite number >= 0, got {gap}")
     faults += _faults_of_limits(time_limit, seed)
+    if start is not None and name not in problem.starts:
+        usable = " or ".join(problem.starts) or "none"
+        faults.append(f"a start can be given to method {usable} of {problem.name}, not to {name}")
     if faults:
         raise InputError(problem.name, faults)
     control = Control(time_limit, progress)
     task = Task(
         instance, control, gap, seed, solver or problem.solvers[0], bound,
-        check=lambda solution: problem.check(instance, solution),
+        check=lambda solution: problem.check(instance, solution), start=start,
     )  # fmt: skip
     with control.catching_interrupts():
         return _result(problem, task, name, problem.methods[name](task))

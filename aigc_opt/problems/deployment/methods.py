@@ -123,6 +123,9 @@ def exact(task: Task) -> Found:
         return True
 
     offer(*heuristics.cloud_only(instance, costs, control, task.seed), "cloud only")
+    started = False
+    if task.start is not None and np.shape(task.start.stored) == np.shape(task.start.loaded) == instance.shape:
+        started = offer(task.start.stored, task.start.loaded, "starting point")
     size = int(np.prod(instance.shape))
     clearings = min(CLEARINGS, size // (5 if size >= WORTH_PARTS else 20))
     built = DeploymentProgram(instance)
@@ -132,7 +135,8 @@ def exact(task: Task) -> Found:
     first = control.part(FIRST_SHARE)
     with ThreadPoolExecutor(1) as beside:
         tightening = beside.submit(tightened, built, first) if size >= WORTH_PARTS else None
-        offer(*select(instance, costs, first, task.seed, clearings), "feature-aware selection")
+        if not started:  # a placement that was optimal nearby beats what a selection begins with
+            offer(*select(instance, costs, first, task.seed, clearings), "feature-aware selection")
         program, dual = tightening.result() if tightening else (built.program, least)
     least = max(least, dual)
     if best is None:
