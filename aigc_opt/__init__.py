@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aigc_opt.instance.sample import sample
     from aigc_opt.problems.offloading import sensitivity
     from aigc_opt.result import Check, Result, Status, Violation
+    from aigc_opt.tradeoffs.front import Front, epsilon_constraint, front
     from aigc_opt.tradeoffs.sweep import ProgressBar, sweep
 
 # Where each public name lives; imported when it is first used, so that `import aigc_opt` stays quick.
@@ -28,6 +29,7 @@ _HOME = {
     "aigc_opt.instance.generate": ("generate_deployment", "generate_offloading", "generate_two_timescale"),
     "aigc_opt.instance.sample": ("sample",),
     "aigc_opt.problems.offloading": ("sensitivity",),
+    "aigc_opt.tradeoffs.front": ("Front", "epsilon_constraint", "front"),
     "aigc_opt.tradeoffs.sweep": ("ProgressBar", "sweep"),
     "aigc_opt.control": ("ProgressLine",),
     "aigc_opt.result": ("Result", "Status", "Check", "Violation"),
@@ -38,6 +40,7 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "AigcOptError",
     "Check",
+    "Front",
     "InputError",
     "MissingSolverError",
     "ProgressBar",
@@ -48,7 +51,9 @@ __all__ = [
     "Violation",
     "bound",
     "check",
+    "epsilon_constraint",
     "export",
+    "front",
     "generate_deployment",
     "generate_offloading",
     "generate_two_timescale",
