@@ -1,6 +1,6 @@
 """Certified fronts of 15 points for each problem's real instance: the tables of docs/trade-offs.md.
 
-    python benchmarks/fronts.py --folder fronts        prints the tables, writes fronts/NAME.csv and fronts/NAME.png
+python benchmarks/fronts.py --folder fronts        prints the tables, writes fronts/NAME.csv and fronts/NAME.png
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections import Counter
 from collections.abc import Callable
 
 from aigc_opt.errors import InputError
@@ -33,32 +35,31 @@ def add_exploring(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _sweep(arguments: argparse.Namespace) -> int:
     from aigc_opt.cli import DONE, UNKNOWN
     from aigc_opt.tradeoffs.paths import parse_varied
-    from aigc_opt.tradeoffs.sweep import ProgressBar, sweep
+    from aigc_opt.tradeoffs.sweep import ProgressBar, sweep_rows
 
     vary = parse_varied(arguments.vary)
     cluster = None if arguments.cluster is None else connect(arguments.cluster)
     try:
-        table = sweep(
+        _, rows = sweep_rows(
             arguments.instance,
             vary,
             arguments.output,
             method=arguments.method,
             gap=arguments.gap,
             time_limit=arguments.time_limit,
+            seed=0,
             workers=arguments.workers if cluster is None else cluster.get_executor(),
             progress=None if arguments.quiet else ProgressBar(),
         )
     finally:
         if cluster is not None:
             cluster.close()
-    points = 1
-    for values in vary.values():
-        points *= len(values)
-    if len(table) < points:
-        words = f"interrupted with {len(table)} of {points} points; the same command goes on with the others"
+    points = math.prod(map(len, vary.values()))
+    if len(rows) < points:
+        words = f"interrupted with {len(rows)} of {points} points; the same command goes on with the others"
         print(f"aigc-opt: {words}", file=sys.stderr)
-        return DONE if len(table) else UNKNOWN
-    counts = ", ".join(f"{count} {status}" for status, count in table["status"].value_counts().items())
+        return DONE if rows else UNKNOWN
+    counts = ", ".join(f"{count} {status}" for status, count in Counter(row["status"] for row in rows).items())
     print(f"wrote {arguments.output}: {points} points, {counts}", file=sys.stderr)
     return DONE
 

@@ -40,14 +40,15 @@ class Solved:
         ``weights @ criteria >= lower_bound`` at every feasible point.
     point : (float, float)
         Criteria of the point, recomputed by the checker under the instance's own weights.
-    solution : Solution
+    solution : Solution or None
+        None where the front was read from a file.
 
     """
 
     weights: tuple[float, float]
     lower_bound: float
     point: tuple[float, float]
-    solution: Solution
+    solution: Solution | None
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,32 @@ class Front:
         from aigc_opt.instance.files import write_text
 
         write_text(path, self.to_frame().to_csv(index=False))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Front:
+        """Read what `save` wrote; solutions are not in the file.
+
+        Raises
+        ------
+        InputError
+            If it is not such a file.
+
+        """
+        import pandas as pd
+
+        try:
+            table = pd.read_csv(path)
+            names = table.columns[0], table.columns[1]
+            sums = [
+                Solved((row[2], row[3]), row[5], (row[0], row[1]), None)
+                for row in table.to_numpy(float).tolist()
+                if table.columns[2] == "weight_first"
+            ]
+        except (OSError, ValueError, IndexError) as error:
+            raise InputError(str(path), [f"is not the file of a front: {error}"]) from None
+        if not sums:
+            raise InputError(str(path), ["is not the file of a front"])
+        return cls(names, tuple(sums), float("nan"))
 
 
 def front(
@@ -397,7 +424,9 @@ def epsilon_constraint(
     """
     instance = instance if isinstance(instance, Instance) else load(instance)
     problem = problem_of(instance)
-    faults = [f"term must be one of {', '.join(problem.terms)}, got {k!r}" for k in (term, *limits) if k not in problem.terms]
+    faults = [
+        f"term must be one of {', '.join(problem.terms)}, got {k!r}" for k in (term, *limits) if k not in problem.terms
+    ]
     faults += [f"limit of {name} must be a finite number" for name, value in limits.items() if not np.isfinite(value)]
     if not limits or term in limits:
         faults.append(f"limits must name other terms than {term}, at least one")
@@ -468,7 +497,9 @@ class _Limited:
 
         # Unbounded while no point met keeps the limits: then prices grow, tenfold at most.
         size = max(1.0, *(abs(value) for value, _ in self.cuts))
-        most = [10.0 * size / max(1e-9 * size, *(abs(over[k]) for _, over in self.cuts)) for k in range(len(self.limit))]
+        most = [
+            10.0 * size / max(1e-9 * size, *(abs(over[k]) for _, over in self.cuts)) for k in range(len(self.limit))
+        ]
         rows = np.array([[1.0, *(-over)] for _, over in self.cuts])
         values = np.array([value for value, _ in self.cuts])
         found = linprog(

@@ -12,7 +12,7 @@ from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, TextIO
 
-from aigc_opt.api import solve
+from aigc_opt.api import asked, judged
 from aigc_opt.control import Control
 from aigc_opt.errors import InputError, SolverError
 from aigc_opt.instance.base import Instance
@@ -86,6 +86,25 @@ def sweep(
     not carried over: each is proved at its own point.
 
     """
+    import pandas as pd
+
+    columns, rows = sweep_rows(instance, vary, output, method, gap, time_limit, seed, workers, progress)
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype({column: float for column in columns if column != "status"})
+
+
+def sweep_rows(
+    instance: Instance | str | os.PathLike[str],
+    vary: Mapping[str, Iterable[float]],
+    output: str | os.PathLike[str] | None,
+    method: str | None,
+    gap: float,
+    time_limit: float | None,
+    seed: int,
+    workers: int | Executor,
+    progress: Callable[[int, int, float], None] | None,
+) -> tuple[list[str], list[Row]]:
+    """Do what `sweep` does, for whoever needs no table; return its columns and rows."""
     instance = instance if isinstance(instance, Instance) else load(instance)
     problem = problem_of(instance)
     if not isinstance(workers, Executor) and not (type(workers) is int and workers >= 1):
@@ -102,7 +121,7 @@ def sweep(
         settings = {"instance": about, "vary": dict(varied.grid), **options}
         journal = Journal(output, columns, len(varied.grid), settings)
     try:
-        return _Sweep(varied, columns, options, journal, problem).run(workers, progress)
+        return columns, _Sweep(varied, columns, options, journal, problem).run(workers, progress)
     finally:
         if journal is not None:
             journal.close()
@@ -110,14 +129,19 @@ def sweep(
 
 def solve_point(instance: Instance, options: dict[str, Any], start: Solution | None, keep: bool) -> tuple | None:
     """Solve one point, wherever this runs: the numbers of its row, and its solution if `keep`; None if interrupted."""
-    result = solve(instance, start=start, **options)
-    if result.limit is Limit.INTERRUPT:
+    # As `solve` does, without what a result file holds beyond these numbers: to hash the instance takes longer than to
+    # solve a small one.
+    problem, name, task = asked(instance, start=start, **options)
+    with task.control.catching_interrupts():
+        found = problem.methods[name](task)
+        worth = judged(problem, task, name, found)
+    if found.limit is Limit.INTERRUPT:
         return None
     numbers = {
-        "objective": result.objective, "lower_bound": result.lower_bound, "gap": result.gap,
-        "status": str(result.status), "terms": result.terms or {}, "runtime_s": result.runtime_s,
+        "objective": worth.objective, "lower_bound": worth.lower_bound, "gap": worth.gap,
+        "status": str(worth.status), "terms": worth.terms or {}, "runtime_s": round(task.control.elapsed_s, 6),
     }  # fmt: skip
-    return numbers, result.solution if keep else None
+    return numbers, found.solution if keep else None
 
 
 class _Sweep:
@@ -139,7 +163,7 @@ class _Sweep:
             point: tuple(r[v] for r, v in zip(ranks, point, strict=True)) for point in self.points
         }  # place in the grid: steps of different numbers cannot be compared in their own units
 
-    def run(self, workers: int | Executor, progress: Callable[[int, int, float], None] | None) -> pd.DataFrame:
+    def run(self, workers: int | Executor, progress: Callable[[int, int, float], None] | None) -> list[Row]:
         control = Control()
         missing = [point for point in self.points if point not in self.rows]
 
@@ -156,7 +180,7 @@ class _Sweep:
                     tell()
                 if control.interrupted or found is None:
                     break
-        return self._table()
+        return [self.rows[point] for point in self.points if point in self.rows]
 
     def _here(self, missing: list[Point]) -> Iterator[tuple[Point, tuple | None]]:
         for point in missing:
@@ -180,7 +204,9 @@ class _Sweep:
                 for future in wait(running, POLL_S, FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
         except BrokenExecutor:
-            lost = f"a process of the pool died (out of memory?) with {len(self.rows)} of {len(self.points)} points done"
+            lost = (
+                f"a process of the pool died (out of memory?) with {len(self.rows)} of {len(self.points)} points done"
+            )
             raise SolverError(lost) from None
         finally:
             for future in running:
@@ -211,13 +237,6 @@ class _Sweep:
         self.rows[point] = row
         if solution is not None:
             self.solutions[point] = solution
-
-    def _table(self) -> pd.DataFrame:
-        import pandas as pd
-
-        table = pd.DataFrame([self.rows[point] for point in self.points if point in self.rows], columns=self.columns)
-        numbers = [column for column in self.columns if column != "status"]
-        return table.astype({column: float for column in numbers})
 
 
 def _context() -> BaseContext:
