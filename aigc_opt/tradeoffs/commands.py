@@ -31,6 +31,39 @@ def add_exploring(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="rows are appended as they come; the same command goes on where a killed one stopped",
     )  # fmt: skip
 
+    plot = command("plot", _plot, "Draw a result, a sweep, a front, a report of an evaluation or a fitted profile.")
+    plot.add_argument("file", metavar="RESULT_OR_SWEEP_OR_REPORT")
+    plot.add_argument("--instance", metavar="INSTANCE", help="of a result: gives names to what is drawn")
+    plot.add_argument("-o", dest="output", metavar="FILE.png|svg|pdf", required=True)
+
+    report = command("report", _report, "Write results as one HTML file for people, which opens offline.")
+    report.add_argument("results", nargs="+", metavar="RESULT")
+    report.add_argument(
+        "--instance", action="append", default=[], metavar="INSTANCE",
+        help="instances of the results, for names and tables; each finds its results itself",
+    )  # fmt: skip
+    report.add_argument("-o", dest="output", metavar="REPORT.html", required=True)
+
+
+def _plot(arguments: argparse.Namespace) -> int:
+    from aigc_opt.cli import DONE
+    from aigc_opt.instance.files import load
+    from aigc_opt.plot.files import draw
+
+    draw(arguments.file, arguments.output, None if arguments.instance is None else load(arguments.instance))
+    print(f"wrote {arguments.output}", file=sys.stderr)
+    return DONE
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from aigc_opt.cli import DONE
+    from aigc_opt.instance.files import load, write_text
+    from aigc_opt.plot.page import page
+
+    write_text(arguments.output, page(arguments.results, [load(path) for path in arguments.instance]))
+    print(f"wrote {arguments.output}", file=sys.stderr)
+    return DONE
+
 
 def _sweep(arguments: argparse.Namespace) -> int:
     from aigc_opt.cli import DONE, UNKNOWN
