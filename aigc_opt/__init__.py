@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aigc_opt.result import Check, Result, Status, Violation
     from aigc_opt.tradeoffs.front import Front, epsilon_constraint, front
     from aigc_opt.tradeoffs.sweep import ProgressBar, sweep
+    from aigc_opt.tradeoffs.whatif import alternatives, value_of_capacity
 
 # Where each public name lives; imported when it is first used, so that `import aigc_opt` stays quick.
 _HOME = {
@@ -31,6 +32,7 @@ _HOME = {
     "aigc_opt.problems.offloading": ("sensitivity",),
     "aigc_opt.tradeoffs.front": ("Front", "epsilon_constraint", "front"),
     "aigc_opt.tradeoffs.sweep": ("ProgressBar", "sweep"),
+    "aigc_opt.tradeoffs.whatif": ("alternatives", "value_of_capacity"),
     "aigc_opt.control": ("ProgressLine",),
     "aigc_opt.result": ("Result", "Status", "Check", "Violation"),
     "aigc_opt.errors": ("AigcOptError", "InputError", "MissingSolverError", "SolverError"),
@@ -49,6 +51,7 @@ __all__ = [
     "SolverError",
     "Status",
     "Violation",
+    "alternatives",
     "bound",
     "check",
     "epsilon_constraint",
@@ -65,6 +68,7 @@ __all__ = [
     "sensitivity",
     "solve",
     "sweep",
+    "value_of_capacity",
 ]
 
 

@@ -1,4 +1,4 @@
-"""A page for people: results with their intervals, terms, decisions and pictures in one HTML file that opens offline."""
+"""A page for people: results with intervals, terms, decisions and pictures in one HTML file that opens offline."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; m
 h1 { font-size: 1.5rem } h2 { font-size: 1.25rem; border-top: 2px solid #14346b; padding-top: .75rem; margin-top: 2rem }
 .interval { font-size: 1.25rem; font-variant-numeric: tabular-nums; margin: .5rem 0 }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .25rem .5rem .25rem 0;
-  border-bottom: 1px solid #ddd; vertical-align: top } td.number { text-align: right; font-variant-numeric: tabular-nums }
+  border-bottom: 1px solid #ddd; vertical-align: top }
+td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 .bar { background: #14346b; height: .8rem; min-width: 1px } td.bars { width: 40% }
 pre { overflow-x: auto; background: #f4f4f4; padding: .75rem; font-size: .8rem; overflow-wrap: normal }
 figure { margin: 1rem 0 } img { max-width: 100%; height: auto } figcaption, .quiet { color: #555; font-size: .9rem }
@@ -153,7 +154,9 @@ def _picture(caption: str, draw: Any) -> str:
     """Picture inside the page, as SVG: sharp at any width, and words in it can be found."""
     from matplotlib import pyplot, rc_context
 
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "aigc-opt", "font.family": "sans-serif"}):
+    with rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": "aigc-opt", "font.family": "sans-serif", "figure.figsize": (5.6, 4.0)}
+    ):
         ax: Axes = draw(axes_of(None))
         stream = io.BytesIO()
         ax.figure.savefig(stream, format="svg", metadata={"Date": None})
@@ -165,4 +168,4 @@ def _picture(caption: str, draw: Any) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "?" if value is None else f"{value:.8g}"
+    return "?" if value is None else f"{value:.7g}"

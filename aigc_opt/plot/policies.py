@@ -35,7 +35,8 @@ def policy_gaps(report: dict[str, Any], ax: Axes | None = None) -> Axes:
     ax.set_xlim(left=min(0.0, ax.get_xlim()[0]))
     episodes, confidence = report["episodes"], 100 * report["confidence"]
     ax.set_title(
-        f"{report['instance']['name']}: {episodes} episodes, bars {confidence:g}% confidence", fontsize="medium"
+        f"{short(report['instance']['name'], 40)}: {episodes} episodes, bars {confidence:g}% confidence",
+        fontsize="medium",
     )
     ax.grid(axis="x", color=GREY, alpha=0.25)
     return ax

@@ -30,6 +30,7 @@ def prices(table: pd.DataFrame | pd.Series, unit: str = "unit", ax: Axes | None 
         ax.set_yticks(range(len(table)), [short(str(name)) for name in table.index], fontsize="small")
         ax.invert_yaxis()
         ax.set(xlabel=f"fall of the objective for one {unit} more")
+        ax.locator_params(axis="x", nbins=5)
         ax.grid(axis="x", color=GREY, alpha=0.25)
         ax.set_axisbelow(True)
         return ax

@@ -47,7 +47,9 @@ def slot(
             users + (k - 1) * width, 100 * share, width, color=color, hatch=hatch, edgecolor="white", lw=0, label=name
         )
     for user in users[np.asarray(solution.at_edge)[frame - 1, number - 1] < 0.5]:
-        ax.annotate("cloud", (user - width, 0), rotation=90, ha="center", va="bottom", fontsize="x-small", color=GREY)
+        ax.annotate(
+            "cloud", (user - width, 0), rotation=90, ha="center", va="bottom", fontsize="x-small", color="#4d4d4d"
+        )
     of = "of the slot's steps, of each band" if instance is not None else "of the steps given, of each band"
     ax.set(xlabel="user", ylabel=f"percent {of}", title=f"frame {frame}, slot {number}")
     if len(users) <= NAMED_AT_MOST:

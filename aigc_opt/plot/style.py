@@ -50,5 +50,5 @@ def legend_below(ax: Axes, columns: int = 3) -> None:
 
 
 def short(name: str, most: int = 24) -> str:
-    """Shorten a name to what an axis has room for."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+    """Shorten a name to what an axis has room for; a dollar sign in it is one, not the start of a formula."""
+    return (name if len(name) <= most else f"{name[: most - 1]}…").replace("$", r"\$")

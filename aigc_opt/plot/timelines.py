@@ -58,7 +58,7 @@ def deployment_timeline(
     _cells(ax, (stored == 1) & (loaded == 0), LIGHT, "on disk")
     _cells(ax, loaded == 1, DARK, "on disk and in GPU memory")
     _marks(ax, np.diff(loaded, axis=1, prepend=before[:, None]) > 0, "loaded now")
-    ax.set_title(f"server {server + 1}" if instance is None else instance.servers[server].name)
+    ax.set_title(f"server {server + 1}" if instance is None else short(instance.servers[server].name))
     legend_below(ax)
     return ax
 

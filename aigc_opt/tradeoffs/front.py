@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -323,7 +324,7 @@ def _segments(found: Front, points: np.ndarray, gap: float) -> list[tuple[float,
     """
     span = np.maximum(np.ptp(points, axis=0), 1e-300)
     segments = []
-    for left, right in zip(points[:-1], points[1:], strict=True):
+    for left, right in itertools.pairwise(points):
         a, b = left[1] - right[1], right[0] - left[0]
         # The boundary is convex and piecewise linear: the sum is least on it at a corner, found on a fine grid.
         first = np.linspace(left[0], right[0], 65)
@@ -466,7 +467,7 @@ class _Limited:
         return result.lower_bound - paid - ROUNDING * (abs(result.lower_bound) + abs(paid))
 
     def run(self, rounds: int) -> Constrained:
-        for k, name in enumerate(self.limits):  # with no weight on the term itself: can the limit be kept at all?
+        for k in range(len(self.limit)):  # with no weight on the term itself: can the limit be kept at all?
             only = np.zeros(len(self.limit))
             only[k] = 1.0
             if self._sum(0.0, only) > 1e-9 * abs(self.limit[k]):

@@ -1,7 +1,7 @@
 """The file of a sweep: rows appended as they come, so that a killed sweep goes on where it stopped.
 
-What the rows belong to (instance, paths, options) stands in a second file beside the first, ``SWEEP.csv.json``, which is
-written before the first row; a sweep goes on only where both agree.
+What the rows belong to (instance, paths, options) stands in a second file beside the first, ``SWEEP.csv.json``, written
+before the first row; a sweep goes on only where both agree.
 """
 
 from __future__ import annotations

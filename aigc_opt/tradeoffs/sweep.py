@@ -60,8 +60,8 @@ def sweep(
     method, gap, time_limit, seed
         As for `solve`, for each point.
     workers : int or Executor
-        1 = this process; more = a pool of so many processes (a script needs its ``if __name__ == "__main__":``); or any executor of the standard interface, such as Dask's ``client.get_executor()`` or
-        mpi4py's, which is left open.
+        1 = this process; more = a pool of so many processes (a script needs its ``if __name__ == "__main__":``); or any
+        executor of the standard interface, such as Dask's ``client.get_executor()`` or mpi4py's, which is left open.
     progress : callable, optional
         Called with points done, points in all, and seconds so far; `ProgressBar()` shows it on standard error.
 
@@ -201,7 +201,8 @@ class _Sweep:
                     running[pool.submit(solve_point, *task)] = point
                 if not running or control.interrupted:
                     return
-                for future in wait(running, POLL_S, FIRST_COMPLETED).done:
+                done = wait(running, POLL_S, FIRST_COMPLETED).done
+                for future in sorted(done, key=lambda future: future.exception() is not None):  # rows before errors
                     yield running.pop(future), future.result()
         except BrokenExecutor:
             lost = (
@@ -240,8 +241,10 @@ class _Sweep:
 
 
 def _context() -> BaseContext:
-    """How the pool's processes begin: as copies of this one where that is safe, because starting Python takes longer
-    than solving a small point; afresh where threads run here, or HiGHS has, which leaves threads of its own.
+    """How the pool's processes begin: as copies of this one where that is safe, afresh otherwise.
+
+    Starting Python takes longer than solving a small point. A copy is not safe where threads run here, or HiGHS has,
+    which leaves threads of its own.
     """
     alone = threading.active_count() == 1 and "highspy" not in sys.modules
     return get_context("fork" if alone and "fork" in get_all_start_methods() else "spawn")
