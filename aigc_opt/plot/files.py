@@ -84,15 +84,14 @@ def figure_of(path: str | os.PathLike[str], instance: Instance | None = None) ->
 def _of_table(path: str | os.PathLike[str]) -> Axes:
     import pandas as pd
 
-    axes_of_file = axes_of(None)
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise InputError(str(path), [f"cannot be read as a table: {error}"]) from None
     if "weight_first" in table:
-        return front(path, axes_of_file)
+        return front(path)
     if {"objective", "lower_bound", "status"} <= set(table.columns) and table.columns[0] != "objective":
-        return sweep(table, ax=axes_of_file)
+        return sweep(table)
     raise InputError(str(path), ["is neither the file of a sweep nor of a front"])
 
 

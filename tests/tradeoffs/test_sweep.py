@@ -177,8 +177,8 @@ def test_a_killed_sweep_goes_on(tmp_path, workers):
     """Killed without warning while it works, then run again: every point once, in the end."""
     output, instance = tmp_path / "s.csv", ROOT / "instances" / "examples" / "deployment-medium.json"
     command = [
-        sys.executable, "-m", "aigc_opt", "sweep", str(instance), "--vary", "weights.delay=0.5:1.6:0.1", "--gap", "1e-2",
-        "--workers", workers, "--quiet", "-o", str(output),
+        sys.executable, "-m", "aigc_opt", "sweep", str(instance), "--vary", "weights.delay=0.5:1.6:0.1",
+        "--gap", "1e-2", "--workers", workers, "--quiet", "-o", str(output),
     ]  # fmt: skip
     running = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     while (not output.exists() or output.read_bytes().count(b"\n") < 4) and running.poll() is None:
