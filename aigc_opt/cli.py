@@ -69,6 +69,19 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
+ATOMIC_CHARACTERS = 1024
+"""At most 4 bytes each, and so many bytes go into a pipe at once or not at all."""
+
+
+def _put(text: str) -> None:
+    """Write to standard output, whole even where a signal arrives while whoever reads is slow.
+
+    Where Python's output is unbuffered, what a signal cuts off from a single long write is lost.
+    """
+    for i in range(0, len(text), ATOMIC_CHARACTERS):
+        sys.stdout.write(text[i : i + ATOMIC_CHARACTERS])
+
+
 def _say(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
@@ -143,7 +156,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     }
     instance = GENERATORS[arguments.problem](**options)
     if arguments.output == "-":
-        sys.stdout.write(dump_json(instance.to_dict()))
+        _put(dump_json(instance.to_dict()))
     else:
         save(instance, arguments.output)
         _say(f"wrote {arguments.output}: {instance.name}")
@@ -157,7 +170,7 @@ def _sample(arguments: argparse.Namespace) -> int:
     _check_writable(arguments.output)
     episode = sample(load(arguments.instance), arguments.seed)
     if arguments.output == "-":
-        sys.stdout.write(dump_json(episode.to_dict()))
+        _put(dump_json(episode.to_dict()))
     else:
         save(episode, arguments.output)
         _say(f"wrote {arguments.output}: {episode.name}")
@@ -195,7 +208,7 @@ def _give(arguments: argparse.Namespace, instance: Any, result: Any) -> int:
         print(_summary(instance, result))
     else:
         if arguments.output == "-":
-            sys.stdout.write(dump_json(result.to_dict()))
+            _put(dump_json(result.to_dict()))
         else:
             result.save(arguments.output)
             _say(f"wrote {arguments.output}: {result!r}")

@@ -214,10 +214,9 @@ def _child(path: str, gap: float, limit_s: float, seed: int) -> None:
 
     instance = load(path)
     program = Path(path).with_suffix(".nl")
+    built = problem_of(instance).build_model(instance)  # kept: variables know their component while their model lives
     with open(program, "w", newline="") as stream:
-        info = NLWriter().write(
-            problem_of(instance).build_model(instance), stream, linear_presolve=False, scale_model=False
-        )
+        info = NLWriter().write(built, stream, linear_presolve=False, scale_model=False)
     indices = [(variable.parent_component().local_name, _index(variable.index())) for variable in info.variables]
     model = Model()
     model.hideOutput()

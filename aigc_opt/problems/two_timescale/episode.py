@@ -14,6 +14,10 @@ from aigc_opt.errors import InputError
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.problems.two_timescale.curves import Curves
 
+ROUNDING = 1e-9
+"""Sizes that fill the storage to the last digit must fit in whatever order they are added up or taken off, or a bound
+would leave out a cache that a point has. A thousandth of what the checker tolerates."""
+
 
 @dataclass(frozen=True, eq=False)
 class Episode:
@@ -33,7 +37,9 @@ class Episode:
         Weighted cost of serving a request in the cloud: backhaul, generation and loss, without the transfers, which
         cost the same wherever a request is served.
     size_gb : ndarray, shape (M,)
-    storage_gb, steps_per_slot, min_steps : float
+    storage_gb : float
+        A `ROUNDING` larger than the file says.
+    steps_per_slot, min_steps : float
     serve_all_hits : bool
     switch : ndarray, shape (M,)
         Cost of one switch in the sum scale.
@@ -125,7 +131,8 @@ class Episode:
             model=model, uplink_mbit=uplink, downlink_mbit=downlink,
             uplink_gain=given(requests.uplink_gain, 1.0), downlink_gain=given(requests.downlink_gain, 1.0),
             cloud=np.where(asked, weights.delay * away_s + weights.quality * loss[np.maximum(model, 0)], 0.0),
-            size_gb=size, storage_gb=edge.storage_gb, steps_per_slot=edge.steps_per_slot, min_steps=edge.min_steps,
+            size_gb=size, storage_gb=edge.storage_gb * (1 + ROUNDING),
+            steps_per_slot=edge.steps_per_slot, min_steps=edge.min_steps,
             serve_all_hits=instance.serve_all_hits, switch=slots * weights.switching * switch_s, initial=initial,
             curves=Curves.of(instance), user_power_w=instance.user_power_w, power_w=edge.power_w,
             uplink_hz=1e6 * edge.uplink_mhz, downlink_hz=1e6 * edge.downlink_mhz,
