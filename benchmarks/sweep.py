@@ -4,13 +4,14 @@
     python benchmarks/sweep.py --warm          what warm starts save: melbourne-cbd-small of deployment, 8 weights
 
 Each way gets a process of its own that starts from nothing; the ways take turns, so that a busy machine slows them all.
+Seconds of the processor, of all processes together, stand beside wall seconds: a busy machine stretches the latter.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
+import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import time
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 import aigc_opt
@@ -33,10 +35,14 @@ for path in sys.argv[1:]:
 """
 
 
-def timed(*words: str) -> tuple[float, str]:
-    began = time.perf_counter()
+def timed(*words: str) -> tuple[np.ndarray, str]:
+    """Wall and processor seconds of a process with its children, and what it printed."""
+    began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True)
-    return time.perf_counter() - began, done.stdout
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return np.array(
+        [time.perf_counter() - began, now.ru_utime - used.ru_utime + now.ru_stime - used.ru_stime]
+    ), done.stdout
 
 
 def compare(rounds: int) -> None:
@@ -51,7 +57,7 @@ def compare(rounds: int) -> None:
             files.append(f"{folder}/{number}.json")
             aigc_opt.save(varied.at(point), files[-1])
         words = [f"--vary={path}={','.join(f'{value:g}' for value in values)}" for path, values in VARY.items()]
-        seconds: dict[str, list[float]] = {"a process a point": [], "one by one in one process": []}
+        seconds: dict[str, list[np.ndarray]] = {"a process a point": [], "one by one in one process": []}
         seconds |= {f"sweep --workers {workers}": [] for workers in (1, 2)}
         for turn in range(rounds):
             seconds["a process a point"].append(sum(timed("-c", ONE_BY_ONE, file)[0] for file in files))
@@ -67,15 +73,14 @@ def compare(rounds: int) -> None:
                 seconds[f"sweep --workers {workers}"].append(took)
                 table = pd.read_csv(output).sort_values(list(VARY))[["objective", "lower_bound"]].to_numpy()
                 assert abs(table - cold).max() <= 1e-9 * abs(table).max(), "the intervals differ"
-    base = statistics.median(seconds["a process a point"]), statistics.median(seconds["one by one in one process"])
-    print("| way | seconds, median (least to most) | of a process a point | of one by one in one process |")
-    print("|---|---|---|---|")
+    middle = {way: np.median(took, axis=0) for way, took in seconds.items()}
+    print("| way | wall s, median (least to most) | of a process a point | of one process | processor s |")
+    print("|---|---|---|---|---|")
     for way, took in seconds.items():
-        middle = statistics.median(took)
-        print(
-            f"| {way} | {middle:.1f} ({min(took):.1f} to {max(took):.1f}) | {100 * middle / base[0]:.0f}% "
-            f"| {100 * middle / base[1]:.0f}% |"
-        )
+        wall = np.array(took)[:, 0]
+        shares = [f"{100 * middle[way][0] / middle[other][0]:.0f}%" for other in list(seconds)[:2]]
+        times = f"{np.median(wall):.1f} ({wall.min():.1f} to {wall.max():.1f})"
+        print(f"| {way} | {times} | {' | '.join(shares)} | {middle[way][1]:.1f} |")
     print(f"{rounds} rounds, load average {os.getloadavg()[0]:.1f}")
 
 
