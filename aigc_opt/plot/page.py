@@ -43,6 +43,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.25rem; border-top: 2px solid #14346b;
 .interval { font-size: 1.25rem; font-variant-numeric: tabular-nums; margin: .5rem 0 }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .25rem .5rem .25rem 0;
   border-bottom: 1px solid #ddd; vertical-align: top }
+th { overflow-wrap: normal; padding-right: .75rem }
 td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 .bar { background: #14346b; height: .8rem; min-width: 1px } td.bars { width: 40% }
 pre { overflow-x: auto; background: #f4f4f4; padding: .75rem; font-size: .8rem; overflow-wrap: normal }

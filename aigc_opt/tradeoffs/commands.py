@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import math
 import sys
 from collections import Counter
@@ -28,7 +29,7 @@ def add_exploring(command: Callable[..., argparse.ArgumentParser]) -> None:
     sweep.add_argument("--quiet", action="store_true", help="no progress on standard error")
     sweep.add_argument(
         "-o", dest="output", metavar="SWEEP.csv", required=True,
-        help="rows are appended as they come; the same command goes on where a killed one stopped",
+        help="rows are appended as they come, and the same command goes on where a killed one stopped; - = standard output",
     )  # fmt: skip
 
     plot = command("plot", _plot, "Draw a result, a sweep, a front, a report of an evaluation or a fitted profile.")
@@ -67,16 +68,17 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _sweep(arguments: argparse.Namespace) -> int:
     from aigc_opt.cli import DONE, UNKNOWN
+    from aigc_opt.tradeoffs.journal import as_text
     from aigc_opt.tradeoffs.paths import parse_varied
     from aigc_opt.tradeoffs.sweep import ProgressBar, sweep_rows
 
     vary = parse_varied(arguments.vary)
     cluster = None if arguments.cluster is None else connect(arguments.cluster)
     try:
-        _, rows = sweep_rows(
+        columns, rows = sweep_rows(
             arguments.instance,
             vary,
-            arguments.output,
+            None if arguments.output == "-" else arguments.output,
             method=arguments.method,
             gap=arguments.gap,
             time_limit=arguments.time_limit,
@@ -87,9 +89,14 @@ def _sweep(arguments: argparse.Namespace) -> int:
     finally:
         if cluster is not None:
             cluster.close()
+    if arguments.output == "-":
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows([as_text(row[column]) for column in columns] for row in rows)
     points = math.prod(map(len, vary.values()))
     if len(rows) < points:
-        words = f"interrupted with {len(rows)} of {points} points; the same command goes on with the others"
+        more = "" if arguments.output == "-" else "; the same command goes on with the others"
+        words = f"interrupted with {len(rows)} of {points} points{more}"
         print(f"aigc-opt: {words}", file=sys.stderr)
         return DONE if rows else UNKNOWN
     counts = ", ".join(f"{count} {status}" for status, count in Counter(row["status"] for row in rows).items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -96,6 +97,11 @@ def test_the_command(small, examples, swept, tmp_path, capsys):
     same(pd.read_csv(output), swept)
     before = output.read_bytes()
     assert main(words) == 0 and output.read_bytes() == before  # nothing is done twice
+
+
+def test_the_command_on_standard_output(examples, swept, capsys):
+    assert main(["sweep", str(examples / "deployment-small.json"), *WORDS, "--quiet", "-o", "-"]) == 0
+    same(pd.read_csv(io.StringIO(capsys.readouterr().out)), swept)
 
 
 @pytest.mark.parametrize("cut", [1, 25, -3, -1])
@@ -193,11 +199,12 @@ def test_a_killed_sweep_goes_on(tmp_path, workers):
     assert output.read_bytes().startswith(killed[: killed.rfind(b"\n") + 1])
 
 
-def test_interrupt_keeps_what_is_done(tmp_path):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_interrupt_keeps_what_is_done(tmp_path, workers):
     output, instance = tmp_path / "s.csv", ROOT / "instances" / "deployment" / "melbourne-cbd-small.json"
     command = [
         sys.executable, "-m", "aigc_opt", "sweep", str(instance), "--vary", "weights.delay=0.1:1:0.1", "--gap", "0.5",
-        "-o", str(output),
+        "--workers", workers, "-o", str(output),
     ]  # fmt: skip
     running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while (not output.exists() or output.read_bytes().count(b"\n") < 2) and running.poll() is None:
