@@ -29,7 +29,7 @@ def add_exploring(command: Callable[..., argparse.ArgumentParser]) -> None:
     sweep.add_argument("--quiet", action="store_true", help="no progress on standard error")
     sweep.add_argument(
         "-o", dest="output", metavar="SWEEP.csv", required=True,
-        help="rows are appended as they come, and the same command goes on where a killed one stopped; - = standard output",
+        help="rows are appended as they come; the same command goes on with the rest after a kill; - = standard output",
     )  # fmt: skip
 
     plot = command("plot", _plot, "Draw a result, a sweep, a front, a report of an evaluation or a fitted profile.")
