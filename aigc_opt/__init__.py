@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from aigc_opt.instance.sample import sample
     from aigc_opt.problems.offloading import sensitivity
     from aigc_opt.result import Check, Result, Status, Violation
+    from aigc_opt.tradeoffs.front import Front, epsilon_constraint, front
+    from aigc_opt.tradeoffs.sweep import ProgressBar, sweep
+    from aigc_opt.tradeoffs.whatif import alternatives, value_of_capacity
 
 # Where each public name lives; imported when it is first used, so that `import aigc_opt` stays quick.
 _HOME = {
@@ -27,6 +30,9 @@ _HOME = {
     "aigc_opt.instance.generate": ("generate_deployment", "generate_offloading", "generate_two_timescale"),
     "aigc_opt.instance.sample": ("sample",),
     "aigc_opt.problems.offloading": ("sensitivity",),
+    "aigc_opt.tradeoffs.front": ("Front", "epsilon_constraint", "front"),
+    "aigc_opt.tradeoffs.sweep": ("ProgressBar", "sweep"),
+    "aigc_opt.tradeoffs.whatif": ("alternatives", "value_of_capacity"),
     "aigc_opt.control": ("ProgressLine",),
     "aigc_opt.result": ("Result", "Status", "Check", "Violation"),
     "aigc_opt.errors": ("AigcOptError", "InputError", "MissingSolverError", "SolverError"),
@@ -36,16 +42,21 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "AigcOptError",
     "Check",
+    "Front",
     "InputError",
     "MissingSolverError",
+    "ProgressBar",
     "ProgressLine",
     "Result",
     "SolverError",
     "Status",
     "Violation",
+    "alternatives",
     "bound",
     "check",
+    "epsilon_constraint",
     "export",
+    "front",
     "generate_deployment",
     "generate_offloading",
     "generate_two_timescale",
@@ -56,6 +67,8 @@ __all__ = [
     "save",
     "sensitivity",
     "solve",
+    "sweep",
+    "value_of_capacity",
 ]
 
 

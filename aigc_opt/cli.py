@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_opt.errors import InputError, MissingSolverError
+from aigc_opt.tradeoffs.commands import add_exploring
 
 DONE, REFUSED, BAD_INPUT, UNKNOWN, INTERNAL = range(5)
 
@@ -368,6 +369,8 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     export = command("export", _export, "Write an instance's formulation: .lp, .mps (the program) or .tex.")
     export.add_argument("instance", metavar="INSTANCE")
     export.add_argument("-o", dest="output", metavar="FILE", required=True)
+
+    add_exploring(command)
     return parser
 
 

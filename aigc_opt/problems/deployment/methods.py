@@ -115,6 +115,9 @@ def exact(task: Task) -> Found:
         return True
 
     offer(*heuristics.cloud_only(instance, costs, control, task.seed), "cloud only")
+    started = False
+    if task.start is not None and np.shape(task.start.stored) == np.shape(task.start.loaded) == instance.shape:
+        started = offer(task.start.stored, task.start.loaded, "starting point")
     size = int(np.prod(instance.shape))
     clearings = min(CLEARINGS, size // (5 if size >= WORTH_PARTS else 20))
     built = DeploymentProgram(instance)
@@ -132,14 +135,17 @@ def exact(task: Task) -> Found:
     # Branch and bound of a large program would not raise the bound further in any time that is left.
     first = control.part(FIRST_SHARE if size < TOO_LARGE else 1.0)
     program, dual = built.program, least
+
+    def selection(within: Control) -> None:
+        if not started:  # a placement that was optimal nearby beats what a selection begins with
+            offer(*select(instance, costs, within, task.seed, clearings), "feature-aware selection")
+
     if size < WORTH_PARTS:
-        offer(*select(instance, costs, first, task.seed, clearings), "feature-aware selection")
+        selection(first)
     else:
         with ThreadPoolExecutor(1) as beside:
             tightening = beside.submit(tightened, built, first, points.append)
-            offer(
-                *select(instance, costs, control.part(SELECTION_SHARE), task.seed, clearings), "feature-aware selection"
-            )
+            selection(control.part(SELECTION_SHARE))
             search(first)
             program, dual = tightening.result()
     least = max(least, dual)

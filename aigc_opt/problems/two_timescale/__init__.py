@@ -39,6 +39,7 @@ def build_program(instance: TwoTimescaleInstance):
 
 PROBLEM = Problem(
     name="two_timescale",
+    terms=("delay", "quality", "switching"),
     read_solution=lambda data, instance, origin: TwoTimescaleSolution.from_dict(data, instance, origin),
     check=check,
     methods=METHODS,
