@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from aigc_opt.instance.sample import sample
     from aigc_opt.problems.offloading import sensitivity
     from aigc_opt.result import Check, Result, Status, Violation
-    from aigc_opt.tradeoffs.front import Front, epsilon_constraint, front
+    from aigc_opt.tradeoffs.front import Front, front
+    from aigc_opt.tradeoffs.limited import epsilon_constraint
     from aigc_opt.tradeoffs.sweep import ProgressBar, sweep
     from aigc_opt.tradeoffs.whatif import alternatives, value_of_capacity
 
@@ -30,7 +31,8 @@ _HOME = {
     "aigc_opt.instance.generate": ("generate_deployment", "generate_offloading", "generate_two_timescale"),
     "aigc_opt.instance.sample": ("sample",),
     "aigc_opt.problems.offloading": ("sensitivity",),
-    "aigc_opt.tradeoffs.front": ("Front", "epsilon_constraint", "front"),
+    "aigc_opt.tradeoffs.front": ("Front", "front"),
+    "aigc_opt.tradeoffs.limited": ("epsilon_constraint",),
     "aigc_opt.tradeoffs.sweep": ("ProgressBar", "sweep"),
     "aigc_opt.tradeoffs.whatif": ("alternatives", "value_of_capacity"),
     "aigc_opt.control": ("ProgressLine",),

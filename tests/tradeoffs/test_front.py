@@ -11,7 +11,8 @@ import aigc_opt
 from aigc_opt.errors import InputError
 from aigc_opt.problems.problem import problem_of
 from aigc_opt.result import Status
-from aigc_opt.tradeoffs.front import Front, Solved, epsilon_constraint, front, weighted
+from aigc_opt.tradeoffs.front import Front, Solved, front, weighted
+from aigc_opt.tradeoffs.limited import epsilon_constraint
 
 CASES = {"deployment-small": "delay", "offloading-small": "quality", "two-timescale-small": "delay"}
 
