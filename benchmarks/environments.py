@@ -1,6 +1,6 @@
 """Slots a second of the joint environment: one after another, in one vector environment, and one in each process.
 
-    python benchmarks/environments.py
+python benchmarks/environments.py
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from aigc_opt.api import load
 from aigc_opt.envs import features
 from aigc_opt.envs.actions import grants_of, slot_action_size
 from aigc_opt.envs.station import Slots, Station
 from aigc_opt.envs.two_timescale import SEEDS, box
-from aigc_opt.api import load
 from aigc_opt.errors import InputError
 from aigc_opt.instance.sample import draw_episodes
 from aigc_opt.instance.two_timescale import REQUEST_ARRAYS, TwoTimescaleInstance

@@ -16,7 +16,6 @@ import aigc_opt
 from aigc_opt.cli import main
 from aigc_opt.evaluation import evaluate, nonanticipative
 from aigc_opt.evaluation import runner as running
-from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from tests.conftest import ROOT
 from tests.evaluation import policies
 
@@ -152,7 +151,9 @@ def test_refused_episodes_are_never_averaged_in(process):
     """Caching everything does not fit: amended it does, strictly it is refused in every episode."""
     amended = evaluate(process, {"all": policies.everything}, episodes=2).to_dict()["policies"][0]
     assert amended["feasible_episodes"] == 2 and amended["violations"] == []
-    strict = evaluate(process, {"all": policies.everything, "none": policies.nothing}, episodes=2, strict=True).to_dict()
+    strict = evaluate(
+        process, {"all": policies.everything, "none": policies.nothing}, episodes=2, strict=True
+    ).to_dict()
     refused, fine = strict["policies"]
     assert refused["feasible_episodes"] == 0 and refused["cost"] is None and refused["gap"] is None
     assert {v["constraint"] for v in refused["violations"]} == {"storage"}
@@ -270,7 +271,9 @@ def test_killed_for_good_it_leaves_no_process_and_resumes(process, tmp_path):
     command = [sys.executable, "-m", "aigc_opt", "evaluate", str(process), "--policy", "popular-genetic"]
     command += ["--episodes", "400", "--workers", "2", "-o", str(out)]
     journal = tmp_path / "report.json.episodes"
-    running = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, cwd=ROOT)
+    running = subprocess.Popen(
+        command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, cwd=ROOT
+    )
     for _ in range(600):
         if journal.exists() and len(journal.read_text().splitlines()) > 2:
             break
