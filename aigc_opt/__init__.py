@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aigc_opt.api import bound, check, export, load_result, load_solution, solve
     from aigc_opt.control import ProgressLine
     from aigc_opt.errors import AigcOptError, InputError, MissingSolverError, SolverError
+    from aigc_opt.evaluation import Report, evaluate
     from aigc_opt.instance.files import load, save
     from aigc_opt.instance.generate import generate_deployment, generate_offloading, generate_two_timescale
     from aigc_opt.instance.sample import sample
@@ -35,6 +36,7 @@ _HOME = {
     "aigc_opt.tradeoffs.limited": ("epsilon_constraint",),
     "aigc_opt.tradeoffs.sweep": ("ProgressBar", "sweep"),
     "aigc_opt.tradeoffs.whatif": ("alternatives", "value_of_capacity"),
+    "aigc_opt.evaluation": ("evaluate", "Report"),
     "aigc_opt.control": ("ProgressLine",),
     "aigc_opt.result": ("Result", "Status", "Check", "Violation"),
     "aigc_opt.errors": ("AigcOptError", "InputError", "MissingSolverError", "SolverError"),
@@ -49,6 +51,7 @@ __all__ = [
     "MissingSolverError",
     "ProgressBar",
     "ProgressLine",
+    "Report",
     "Result",
     "SolverError",
     "Status",
@@ -57,6 +60,7 @@ __all__ = [
     "bound",
     "check",
     "epsilon_constraint",
+    "evaluate",
     "export",
     "front",
     "generate_deployment",

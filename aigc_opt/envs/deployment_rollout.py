@@ -1,4 +1,4 @@
-"""One deployment instance as it is decided, slot by slot: the placement is the decision, the routing is optimal for it."""
+"""One deployment instance as it is decided, slot by slot: placements are decided, their routing is optimal."""
 
 from __future__ import annotations
 
