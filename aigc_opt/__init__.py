@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aigc_opt.control import ProgressLine
     from aigc_opt.errors import AigcOptError, InputError, MissingSolverError, SolverError
     from aigc_opt.instance.files import load, save
+    from aigc_opt.instance.fit import fit
     from aigc_opt.instance.generate import generate_deployment, generate_offloading, generate_two_timescale
     from aigc_opt.instance.sample import sample
     from aigc_opt.problems.offloading import sensitivity
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _HOME = {
     "aigc_opt.api": ("solve", "bound", "check", "export", "load_result", "load_solution"),
     "aigc_opt.instance.files": ("load", "save"),
+    "aigc_opt.instance.fit": ("fit",),
     "aigc_opt.instance.generate": ("generate_deployment", "generate_offloading", "generate_two_timescale"),
     "aigc_opt.instance.sample": ("sample",),
     "aigc_opt.problems.offloading": ("sensitivity",),
@@ -46,6 +48,7 @@ __all__ = [
     "bound",
     "check",
     "export",
+    "fit",
     "generate_deployment",
     "generate_offloading",
     "generate_two_timescale",

@@ -163,6 +163,32 @@ def _sample(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _fit(arguments: argparse.Namespace) -> int:
+    from aigc_opt.instance.files import dump_json
+    from aigc_opt.instance.fit import fit
+    from aigc_opt.instance.measurements import read_measurements
+
+    _check_writable(arguments.output)
+    _check_writable(arguments.plot)
+    measurements = read_measurements(arguments.measurements)
+    found = fit(measurements, arguments.quality, origin=arguments.measurements)
+    for line in found.warnings:
+        _say(f"aigc-opt: warning: {line}")
+    if arguments.output is None:
+        print(found.summary())
+    elif arguments.output == "-":
+        sys.stdout.write(dump_json(found.to_dict()))
+    else:
+        found.save(arguments.output)
+        _say(f"wrote {arguments.output}: {found.quality.kind}, R^2 {found.r2['quality']:.4f}")
+    if arguments.plot is not None:
+        from aigc_opt.plot.fitted_curves import save_fitted_curves
+
+        save_fitted_curves(found, measurements, arguments.plot)
+        _say(f"wrote {arguments.plot}")
+    return DONE
+
+
 def _export(arguments: argparse.Namespace) -> int:
     from aigc_opt import api
 
@@ -305,6 +331,15 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     sample.add_argument("instance", metavar="PROCESS.json")
     sample.add_argument("--seed", type=int, required=True, metavar="N")
     sample.add_argument("-o", dest="output", metavar="EPISODE.json", required=True, help="- = standard output")
+
+    fit = command("fit", _fit, "Fit a model's profile to measured steps, quality loss, latency and energy.")
+    fit.add_argument("measurements", metavar="MEASUREMENTS.csv")
+    fit.add_argument(
+        "--quality", default="auto", metavar="KIND",
+        help="auto (default; the least BIC), piecewise_linear (breakpoints are found), exponential, power",
+    )  # fmt: skip
+    fit.add_argument("--plot", metavar="FILE", help="draw fit and residuals: .png, .svg or .pdf")
+    fit.add_argument("-o", dest="output", metavar="PROFILE.json", help="write the profile here; - = standard output")
 
     export = command("export", _export, "Write an instance's formulation: .lp, .mps (the program) or .tex.")
     export.add_argument("instance", metavar="INSTANCE")

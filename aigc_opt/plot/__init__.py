@@ -1,0 +1,1 @@
+"""Pictures; every function takes and returns matplotlib Axes. Needs the extra `plot`."""
