@@ -6,6 +6,8 @@ sizes and gains are rounded, so that the last bits of logarithms and powers do n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from aigc_opt.errors import InputError
@@ -63,46 +65,68 @@ def draw_requests(process: Process, users: int, models: int, seed: int) -> dict[
         ``model`` (int64, -1 = none), ``input_mbit``, ``output_mbit``, ``uplink_gain``, ``downlink_gain``.
 
     """
-    frames, slots = process.frames, process.slots
+    return {key: values[0] for key, values in draw_episodes(process, users, models, [seed])[1].items()}
+
+
+def draw_episodes(
+    process: Process, users: int, models: int, seeds: Sequence[int]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Draw n episodes at once, each exactly as its seed alone would give it.
+
+    Returns
+    -------
+    state : ndarray of int64, shape (n, T)
+        State of the chain in each frame.
+    requests : dict of ndarray, shape (n, T, K, U)
+        As `draw_requests` returns them.
+
+    """
+    frames, slots, number = process.frames, process.slots, len(seeds)
     row = DRAWS_PER_REQUEST * slots * users + 1
-    draws = np.empty(frames * row)
-    draws[0] = np.nan  # the first frame draws no state; with this gap every frame is one row
-    np.random.Generator(np.random.PCG64(seed)).random(out=draws[1:])
-    draws = draws.reshape(frames, row)
-    state = _states(process, draws[:, 0])
-    v = draws[:, 1:].reshape(frames, slots, users, DRAWS_PER_REQUEST)
+    draws = np.empty((number, frames * row))
+    draws[:, 0] = np.nan  # the first frame draws no state; with this gap every frame is one row
+    for part, seed in zip(draws, seeds, strict=True):
+        np.random.Generator(np.random.PCG64(seed)).random(out=part[1:])
+    draws = draws.reshape(number, frames, row)
+    state = _states(process, draws[:, :, 0])
+    # The seven draws first, so that each is one block of memory.
+    v = np.ascontiguousarray(draws[:, :, 1:].reshape(-1, DRAWS_PER_REQUEST).T)
+    v = v.reshape(DRAWS_PER_REQUEST, number, frames, slots, users)
 
     weight = (1.0 + np.arange(models)) ** -process.zipf_exponents[:, None]
     cumulative = np.cumsum(weight / weight.sum(axis=1, keepdims=True), axis=1)
-    model = np.empty((frames, slots, users), np.int64)
+    model = np.empty((number, frames, slots, users), np.int64)
     for j in range(len(cumulative)):
         now = state == j
-        model[now] = _inverse(cumulative[j], v[now][..., 1])
-    model[v[..., 0] >= process.request_probability] = -1
+        model[now] = _inverse(cumulative[j], v[1][now])
+    if process.request_probability < 1:
+        model[v[0] >= process.request_probability] = -1
 
     def uniform(ends: np.ndarray, k: int) -> np.ndarray:
-        return ends[0] + (ends[1] - ends[0]) * v[..., k]
+        return ends[0] + (ends[1] - ends[0]) * v[k]
 
     loss = process.path_loss_db
     decibel = loss.intercept + loss.slope * np.log10(uniform(process.distance_m, 4) / 1000.0)
     gain = 10.0 ** (-decibel / 10.0)
     fading = process.fading == "rayleigh"
-    return {
+    return state, {
         "model": model,
         "input_mbit": round_decimals(uniform(process.input_mbit, 2), SIZE_DECIMALS),
         "output_mbit": round_decimals(uniform(process.output_mbit, 3), SIZE_DECIMALS),
-        "uplink_gain": round_significant(gain * -np.log1p(-v[..., 5]) if fading else gain, GAIN_DIGITS),
-        "downlink_gain": round_significant(gain * -np.log1p(-v[..., 6]) if fading else gain, GAIN_DIGITS),
+        "uplink_gain": round_significant(gain * -np.log1p(-v[5]) if fading else gain, GAIN_DIGITS),
+        "downlink_gain": round_significant(gain * -np.log1p(-v[6]) if fading else gain, GAIN_DIGITS),
     }
 
 
 def _states(process: Process, v: np.ndarray) -> np.ndarray:
-    """State of the chain in each frame, shape (T,); ``v[0]`` is not used."""
+    """State of the chain in each frame, shape (n, T), for draws of that shape; ``v[:, 0]`` is not used."""
     rows = np.cumsum(process.transition, axis=1)
-    state = [process.initial_state]
-    for draw in v[1:]:
-        state.append(int(_inverse(rows[state[-1]], draw)))
-    return np.array(state)
+    state = np.full(v.shape, process.initial_state, np.int64)
+    for t in range(1, v.shape[1]):
+        for j in range(len(rows)):
+            now = state[:, t - 1] == j
+            state[now, t] = _inverse(rows[j], v[now, t])
+    return state
 
 
 def _inverse(cumulative: np.ndarray, v: np.ndarray | float) -> np.ndarray:

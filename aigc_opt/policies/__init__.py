@@ -1,0 +1,1 @@
+"""Policies: the ones that papers compare with, and any that somebody brings."""

@@ -1,0 +1,190 @@
+"""From what a user writes after ``--policy`` to a policy: a name, ``module:name``, a model file, or decisions.
+
+A policy of two timescales has ``cache(view)`` (from a `FrameView`: scores or 0/1 of the models) or ``allocate(view)``
+(from a `SlotView`: `Grants` of one row, or a dict or tuple of its four arrays), or both. What it lacks is filled in:
+the optimal allocation, the `Popular` cache. A plain function is a `cache`. A class is called with the `Station`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aigc_opt.envs import features
+from aigc_opt.envs.actions import raw_grants_of, slot_action_size
+from aigc_opt.envs.station import Grants, Station
+from aigc_opt.errors import InputError
+from aigc_opt.policies.learned import ENDINGS, Act, act_of, choice, probe
+from aigc_opt.policies.two_timescale import Popular
+from aigc_opt.policies.views import FrameView, SlotView
+from aigc_opt.problems.two_timescale.enumeration import feasible_caches
+
+NUMBERED_CACHES = 4096
+"""With at most so many feasible caches a network may choose one by its number."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """A file of decisions made elsewhere, or a folder with one for each episode, named by its seed."""
+
+    path: Path
+
+    def of(self, seed: int) -> Path:
+        """Return the file of an episode.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+
+        """
+        if not self.path.is_dir():
+            return self.path
+        file = self.path / f"{seed}.json"
+        if not file.is_file():
+            raise InputError(str(self.path), [f"has no decisions for seed {seed}: there is no file {seed}.json in it"])
+        return file
+
+
+def is_path(spec: str) -> bool:
+    """Whether a policy's name means a file or folder: it has an ending or a separator of one, or is there."""
+    return Path(spec).suffix in (*ENDINGS, ".json", ".npz") or os.sep in spec or Path(spec).exists()
+
+
+def decisions_or_act(spec: str) -> Decisions | Act:
+    """Read a file or folder that a policy's name means.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is of no kind that is known.
+
+    """
+    path = Path(spec)
+    if path.is_dir() or (path.is_file() and path.suffix == ".json"):
+        return Decisions(path)
+    if not path.exists():
+        raise InputError(spec, ["there is no such file"])
+    if path.suffix == ".npz":
+        raise InputError(spec, ['give the JSON file beside it that holds {"npz": "' + path.name + '"}'])
+    if path.suffix not in ENDINGS:
+        raise InputError(spec, [f"must end in .json, {', '.join(ENDINGS)}, or be a folder of decisions"])
+    return act_of(path)
+
+
+def imported(spec: str) -> Any:
+    """Import ``module:name``; modules of the working folder too.
+
+    Raises
+    ------
+    InputError
+        If there is no such module or name.
+
+    """
+    module, _, name = spec.partition(":")
+    if not module or not name:
+        raise InputError("policy", [f"must be a known name, module:name, a model file or decisions, got {spec!r}"])
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except ModuleNotFoundError as error:
+        raise InputError(f"policy {spec}", [f"there is no module {error.name!r}"]) from None
+    except AttributeError:
+        raise InputError(f"policy {spec}", [f"module {module!r} has no {name!r}"]) from None
+    return found
+
+
+class _Function:
+    """A function that chooses caches, as a policy."""
+
+    def __init__(self, cache: Any):
+        self.cache = cache
+
+
+def two_timescale_policy(found: Any, station: Station, spec: str) -> Any:
+    """Make a policy of two timescales from what was imported or given: an instance, a class, or a function.
+
+    Raises
+    ------
+    InputError
+        If it has neither `cache` nor `allocate`.
+
+    """
+    if inspect.isclass(found):
+        found = found(station)
+    if not (hasattr(found, "cache") or hasattr(found, "allocate")):
+        if not callable(found):
+            words = f"must be a function or have cache(view) or allocate(view), got {type(found).__name__}"
+            raise InputError(f"policy {spec}", [words])
+        found = _Function(found)
+    return found
+
+
+class NetworkPolicy:
+    """A policy of two timescales from a network, whose sizes say which environment it was trained on.
+
+    ===================  ==============================================  ============================================
+    input                output                                          trained on
+    ===================  ==============================================  ============================================
+    `frame_size`         M numbers (scores, or 0/1)                      caching
+    `frame_size`         one integer, or a score for each feasible one   caching with ``actions="discrete"``
+    `slot_size`          M + `slot_action_size`                          joint
+    `slot_size`          `slot_action_size`                              allocation (the cache is `Popular`)
+    ===================  ==============================================  ============================================
+
+    Raises
+    ------
+    InputError
+        If the sizes are none of these.
+
+    """
+
+    def __init__(self, act: Act, station: Station, spec: str):
+        self.act, self.station, self.caches = act, station, None
+        models, part = station.models, slot_action_size(station)
+        frame, slot = features.frame_size(station), features.slot_size(station)
+        for kind, answer in probe(act, {"frame": frame, "slot": slot}):
+            if kind == "frame" and answer.size == models and answer.ndim:
+                self.cache = self._scores
+                return
+            if kind == "frame" and self._numbered(answer):
+                self.cache = self._chosen
+                return
+            if kind == "slot" and answer.size == models + part:
+                self.cache, self.allocate = self._joint_scores, self._joint_grants
+                return
+            if kind == "slot" and answer.size == part:
+                self.cache, self.allocate = Popular(station).cache, self._grants
+                return
+        words = f"its sizes fit no environment of this instance (observations of {frame} or {slot} numbers)"
+        raise InputError(spec, [words])
+
+    def _numbered(self, answer: np.ndarray) -> bool:
+        self.caches = feasible_caches(self.station.template, NUMBERED_CACHES)
+        return self.caches is not None and (answer.size in (1, len(self.caches)))
+
+    def _scores(self, view: FrameView) -> np.ndarray:
+        return np.asarray(self.act(view.vector()), float)
+
+    def _chosen(self, view: FrameView) -> np.ndarray:
+        return self.caches[choice(self.act(view.vector()), len(self.caches))].astype(float)
+
+    def _joint_scores(self, view: FrameView) -> np.ndarray:
+        return np.asarray(self.act(view.joint_vector()), float)[: self.station.models]
+
+    def _joint_grants(self, view: SlotView) -> Grants:
+        action = np.asarray(self.act(view.vector()), float)[None, self.station.models :]
+        return raw_grants_of(self.station, view.now, view.cache[None], action)
+
+    def _grants(self, view: SlotView) -> Grants:
+        return raw_grants_of(self.station, view.now, view.cache[None], np.asarray(self.act(view.vector()))[None])
