@@ -344,7 +344,7 @@ def write_npz(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> No
     packed = io.BytesIO()
     plain = {key: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for key, array in arrays.items()}
     np.savez_compressed(packed, **plain)
-    _write(path, packed.getvalue())
+    write_bytes(path, packed.getvalue())
 
 
 def dump_json(data: dict[str, Any]) -> str:
@@ -373,10 +373,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         If the file cannot be written there.
 
     """
-    _write(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"))
 
 
-def _write(path: str | os.PathLike[str], content: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file at once, as `write_text` does."""
     try:
         target = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
         if target.is_dir():
