@@ -189,6 +189,37 @@ def _fit(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from aigc_opt.evaluation import evaluate
+    from aigc_opt.instance.files import dump_json, load
+
+    output, policies = arguments.output, arguments.policy
+    _check_writable(output)
+    _check_writable(arguments.picture)
+    names = list(dict.fromkeys(policies))
+    report = evaluate(
+        load(arguments.instance),
+        names,
+        arguments.episodes,
+        arguments.seed,
+        strict=arguments.strict,
+        time_limit=arguments.time_limit,
+        workers=arguments.workers or os.cpu_count() or 1,
+        journal=None if output in (None, "-") else f"{output}.episodes",
+        say=None if arguments.quiet else _say,
+    )
+    if arguments.picture is not None:
+        report.save_picture(arguments.picture)
+    if output == "-":
+        sys.stdout.write(dump_json(report.to_dict()))
+        return DONE
+    print(report.table())
+    if output is not None:
+        report.save(output)
+        _say(f"wrote {output}")
+    return DONE
+
+
 def _export(arguments: argparse.Namespace) -> int:
     from aigc_opt import api
 
@@ -340,6 +371,21 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     )  # fmt: skip
     fit.add_argument("--plot", metavar="FILE", help="draw fit and residuals: .png, .svg or .pdf")
     fit.add_argument("-o", dest="output", metavar="PROFILE.json", help="write the profile here; - = standard output")
+
+    evaluate = command("evaluate", _evaluate, "Say how far policies are from the best possible, with confidence.")
+    evaluate.add_argument("instance", metavar="INSTANCE_OR_PROCESS")
+    words_of_policy = "a baseline's name, module:name, a model file (.zip, .onnx, .pt), or a file of decisions"
+    evaluate.add_argument("--policy", metavar="P", action="append", required=True, help=words_of_policy)
+    evaluate.add_argument("--episodes", type=int, metavar="N", help="of a process (default 100)")
+    evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="episode e is that of seed N + e")
+    evaluate.add_argument("--strict", action="store_true", help="check raw decisions, do not amend them")
+    evaluate.add_argument("--workers", type=int, metavar="W", help="processes (default: one a processor)")
+    evaluate.add_argument("--time-limit", type=float, metavar="S", help="seconds of each episode's hindsight solve")
+    evaluate.add_argument("--picture", metavar="FILE.svg", help="draw costs and bounds")
+    evaluate.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    evaluate.add_argument(
+        "-o", dest="output", metavar="REPORT.json", help="resumes if it was stopped; - = the JSON only"
+    )
 
     export = command("export", _export, "Write an instance's formulation: .lp, .mps (the program) or .tex.")
     export.add_argument("instance", metavar="INSTANCE")

@@ -147,7 +147,7 @@ class Station:
         )  # fmt: skip
 
     def request_costs(self, slots: Slots, grants: Grants) -> np.ndarray:
-        """Cost of each request of n slots, shape (n, U): delay and loss of feasible grants, as the objective weighs them."""
+        """Cost of each request of n slots, (n, U): delay and loss of feasible grants, as the objective weighs them."""
         e = self.template
         edge = e.curves.value(slots.model, grants.steps)
         cost = np.where(grants.at_edge, edge, self.cloud(slots))

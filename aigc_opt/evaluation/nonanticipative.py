@@ -9,7 +9,9 @@ state in the frame; in a slot, that slot's requests, sizes and gains. Hence:
   ``c_j(x) = E[cost of a frame's slots with cache x | state j]`` (transfers left out: no decision about caches changes
   them) the best that can be reached is a dynamic program over (state, cache before) ::
 
-      W_t(j, y) = min_x  switch(y, x) + c_j(x) + sum_i P(j, i) W_(t+1)(i, x),        value W_1(initial state, initial cache)
+      W_t(j, y) = min_x  switch(y, x) + c_j(x) + sum_i P(j, i) W_(t+1)(i, x)
+
+  whose value is W_1 at the initial state and the initial cache,
 
   and without a cost of switching ``sum_t sum_j P(state_t = j) min_x c_j(x)``: frames decouple.
 
@@ -39,8 +41,8 @@ import numpy as np
 
 from aigc_opt.api import solve
 from aigc_opt.control import Control
-from aigc_opt.envs.station import Slots, Station, instance_with
-from aigc_opt.instance.sample import draw_episodes
+from aigc_opt.envs.station import Station, instance_with
+from aigc_opt.instance.sample import draw_requests
 from aigc_opt.instance.two_timescale import Process, TwoTimescaleInstance
 from aigc_opt.policies.views import FrameView
 from aigc_opt.problems.two_timescale.enumeration import feasible_caches
@@ -69,11 +71,11 @@ def seed_of(*words: int) -> int:
     return int.from_bytes(np.random.SeedSequence([0xA1C, *words]).generate_state(4).tobytes(), "little") | 1 << 127
 
 
-def draw_slots(station: Station, state: int, number: int, seed: int) -> Slots:
-    """Draw slots of frames in one state, independent of each other, by the law of `aigc-opt sample`."""
+def draw_requests_in(station: Station, state: int, number: int, seed: int) -> dict[str, np.ndarray]:
+    """Draw requests of one frame of so many slots in one state, (1, number, U), by the law of `aigc-opt sample`."""
     law = {name: getattr(station.process, name) for name in Process.model_fields}
     law |= {"frames": 1, "slots": number, "initial_state": state}
-    return station.slots_of(draw_episodes(Process.model_construct(**law), station.users, station.models, [seed])[1])
+    return draw_requests(Process.model_construct(**law), station.users, station.models, seed)
 
 
 def state_chances(process: Process) -> np.ndarray:
@@ -164,18 +166,16 @@ class PlannedPolicy:
     """The policy of a plan: caches by (frame, state, cache before), the optimal allocation in slots."""
 
     def __init__(self, plan: Plan, policy: list[np.ndarray]):
-        self.plan, self.policy = plan, policy
+        self.caches, self.policy, self.coupled = plan.caches, policy, plan.go is not None
         self.number = {cache.tobytes(): s for s, cache in enumerate(plan.caches)}
 
     def cache(self, view: FrameView) -> np.ndarray:
         """Return the cache of a frame."""
-        if self.plan.go is None:
-            chosen = self.policy[0][view.state]
-        elif view.frame == 0:
+        if not self.coupled or view.frame == 0:
             chosen = self.policy[0][view.state]
         else:
             chosen = self.policy[view.frame][view.state, self.number[np.ascontiguousarray(view.cache).tobytes()]]
-        return self.plan.caches[chosen].astype(float)
+        return self.caches[chosen].astype(float)
 
 
 # ------------------------------------------------------------------------------------------------------- sampling
@@ -222,19 +222,16 @@ class Sampler:
     def table(self, state: int, number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Sample the expected costs of a frame with each cache: upper and lower ends, each (S,)."""
         station = self.station
-        sample = station.episode(draw_slots(station, state, number, seed), 1)
+        sample = station.episode(station.slots_of(draw_requests_in(station, state, number, seed)), 1)
         of = np.zeros(len(self.caches), int)
         upper, lower = Frames(sample).exact(of, self.caches, VALUE_RELATIVE, Control())
         return upper * station.slots / number, lower * station.slots / number
 
     def solved(self, state: int, number: int, seed: int, fixed: np.ndarray | None) -> dict[str, Any]:
-        """Solve a sampled frame: a cache, a certified lower bound of the least cost, and the cost of a `fixed` cache."""
+        """Solve a sampled frame: a cache, a certified lower bound of all caches' cost, the cost of a `fixed` one."""
         station = self.station
-        law = {name: getattr(station.process, name) for name in Process.model_fields}
-        law |= {"frames": 1, "slots": number, "initial_state": state}
-        _, drawn = draw_episodes(Process.model_construct(**law), station.users, station.models, [seed])
-        one = instance_with(self.instance, {key: values[0] for key, values in drawn.items()})
-        result = solve(one, gap=SOLVE_GAP)
+        drawn = draw_requests_in(station, state, number, seed)
+        result = solve(instance_with(self.instance, drawn), gap=SOLVE_GAP)
         sample = station.episode(station.slots_of(drawn), 1)
         # The bound holds for slots and transfers together; less the transfers' least cost, or more, it stays one.
         lower = result.lower_bound * number - Transfers.of(sample).cost
@@ -310,9 +307,7 @@ def nonanticipative(
         plan = Plan.of(station, np.unique(np.array([item["cache"] for item in found]), axis=0))
         number = [int((plan.caches == item["cache"]).all(axis=1).argmax()) for item in found]
         policy = [np.array(number)]
-        calls = [
-            (sampler, j, few, seed_of(s, j), plan.caches[number[j]]) for s in rounds[1:] for j in states
-        ]
+        calls = [(sampler, j, few, seed_of(s, j), plan.caches[number[j]]) for s in rounds[1:] for j in states]
         solved = list(run(_solved, calls))
         upper, lower = (
             np.array([item[key] for item in solved]).reshape(REPLICATIONS, -1) for key in ("upper", "lower")

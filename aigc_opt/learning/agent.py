@@ -21,9 +21,10 @@ from aigc_opt.learning.amender import amend, raw_size
 from aigc_opt.learning.caches import CacheSet
 from aigc_opt.learning.networks import CacheValue, Critic, DiffusionActor, PlainActor
 from aigc_opt.learning.settings import Settings
+from aigc_opt.policies.load import AGENT_FILE
 
 FORMAT, VERSION = "aigc-opt/agent", 1
-AGENT_FILE, WEIGHTS_FILE = "agent.json", "weights.npz"
+WEIGHTS_FILE = "weights.npz"
 WEIGHTS_BYTES = 2**28
 
 UNIT_EPISODES = 8
@@ -137,7 +138,7 @@ class Agent:
         """Allocate n slots with caches (n, M); of a diffusion actor's `candidates` the critic takes one."""
         times = self.settings.candidates if self.settings.actor == "diffusion" else 1
         seen = self.see(slots, caches).repeated(times)
-        allocation = self.amend(self.networks.actor(seen.features, seen.asked, generator), seen)
+        allocation = self.amend(torch.tanh(self.networks.actor(seen.features, seen.asked, generator)), seen)
         value = self.value(self.networks.critic, seen, allocation).sum(1).reshape(-1, times)
         best = value.argmax(1)
         allocation = allocation.reshape(-1, times, *allocation.shape[1:])[torch.arange(len(best)), best]
@@ -178,11 +179,6 @@ def grants_of(station: Station, slots: Slots, caches: np.ndarray, allocation: Te
     """Return an allocation (n, U, 4) as grants, with the last bits of single precision amended."""
     at_edge, steps, up, down = allocation.double().unbind(-1)
     return station.amend_grants(slots, caches, Grants(*(x.numpy() for x in (at_edge > 0.5, steps, up, down))))
-
-
-def is_agent(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a folder that holds an agent."""
-    return (Path(path) / AGENT_FILE).is_file()
 
 
 def load_agent(folder: str | os.PathLike[str], station: Station) -> Agent:

@@ -41,7 +41,7 @@ class SetNetwork(nn.Module):
 
 
 class PlainActor(nn.Module):
-    """Raw actions in [-1, 1] in one pass: the actor of DDPG."""
+    """Scores, whose tanh is the raw action, in one pass: the actor of DDPG."""
 
     def __init__(self, features: int, actions: int, width: int):
         super().__init__()
@@ -49,8 +49,8 @@ class PlainActor(nn.Module):
         self.network = SetNetwork(features, actions, width)
 
     def forward(self, features: Tensor, asked: Tensor, generator: torch.Generator) -> Tensor:
-        """Return raw actions (n, U, actions); the generator is not used."""
-        return torch.tanh(self.network(features, asked))
+        """Return scores (n, U, actions); the generator is not used."""
+        return self.network(features, asked)
 
 
 class DiffusionActor(nn.Module):
@@ -85,17 +85,17 @@ class DiffusionActor(nn.Module):
             self.register_buffer(name, values.float(), persistent=False)
 
     def forward(self, features: Tensor, asked: Tensor, generator: torch.Generator) -> Tensor:
-        """Return raw actions (n, U, actions); the gradient goes through the whole chain."""
+        """Return scores (n, U, actions), of which x_0 is the tanh; the gradient goes through the whole chain."""
         shape = (*asked.shape, self.actions)
         condition = self.condition(features)
         x = torch.randn(shape, generator=generator)
         for t in reversed(range(self.steps)):
             noise = self.network.finish(condition + self.noised(x) + self.time.weight[t], asked)
-            start = torch.tanh((x - (1.0 - self.kept[t]).sqrt() * noise) / self.kept[t].sqrt())
-            x = self.from_start[t] * start + self.from_now[t] * x
+            score = (x - (1.0 - self.kept[t]).sqrt() * noise) / self.kept[t].sqrt()
             if t:
+                x = self.from_start[t] * torch.tanh(score) + self.from_now[t] * x
                 x = x + self.spread[t] * torch.randn(shape, generator=generator)
-        return x
+        return score
 
 
 class Critic(nn.Module):

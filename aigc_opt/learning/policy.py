@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Self
 
 import numpy as np
 import torch
@@ -29,6 +30,11 @@ class LearnedCache:
         torch.set_num_threads(1)  # workers share the processor already
         self.agent = agent if isinstance(agent, Agent) else load_agent(agent, station)
         self.generator = torch.Generator().manual_seed(seed)
+
+    def seeded(self, seed: int) -> Self:
+        """Return this policy with noise of this seed, for one episode."""
+        self.generator.manual_seed(seed)
+        return self
 
     def cache(self, view: FrameView) -> np.ndarray:
         return self.agent.best_caches(view.vector()[None])[0].astype(float)

@@ -72,7 +72,7 @@ class Settings(Record):
     batch: Count = 128
     slot_memory: Count = 100_000
     frame_memory: Count = 20_000
-    slot_discount: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    slot_discount: Annotated[float, Field(ge=0, lt=1)] = 0.0
     frame_discount: Annotated[float, Field(ge=0, lt=1)] | None = None
     soft_update: Share = 0.005
     actor_rate: Positive = 1e-3

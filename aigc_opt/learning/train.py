@@ -32,6 +32,9 @@ TRAINING_SEEDS, VALIDATION_SEEDS = 2**64, 2**65
 SEEDS_APART = 2**32
 """Between the first episodes of two trainings' seeds."""
 
+SATURATED, SATURATION_COST = 1.5, 0.1
+"""Scores beyond this cost something: where tanh is flat an actor could never change its mind."""
+
 Row = dict[str, float]
 
 
@@ -224,7 +227,7 @@ class Trainer:
     def _explore(self, now: Slots, caches: np.ndarray, noise: float) -> Tensor:
         """Return allocations (n, U, 4) of the actor's actions with noise, and of uniform ones now and then."""
         seen = self.agent.see(now, caches)
-        raw = self.agent.networks.actor(seen.features, seen.asked, self.generator)
+        raw = torch.tanh(self.agent.networks.actor(seen.features, seen.asked, self.generator))
         raw = raw + noise * torch.randn(raw.shape, generator=self.generator)
         anyhow = torch.rand(len(raw), generator=self.generator) < self.settings.random_actions
         uniform = 2.0 * torch.rand(raw.shape, generator=self.generator) - 1.0
@@ -241,7 +244,7 @@ class Trainer:
         if self.settings.slot_discount > 0:
             after = agent.see(*memory.slots((row + 1) % memory.rows, which))
             with torch.no_grad():
-                raw = targets.actor(after.features, after.asked, self.generator)
+                raw = torch.tanh(targets.actor(after.features, after.asked, self.generator))
                 value = agent.value(targets.critic, after, agent.amend(raw, after))
                 goes_on = torch.from_numpy(~memory.arrays["last"][row])[:, None]
                 goal = goal + self.settings.slot_discount * value * goes_on
@@ -249,9 +252,10 @@ class Trainer:
         error = agent.value(networks.critic, seen, allocation) - goal
         loss = (error * seen.asked).square().mean()
         self._descend("critic", loss)
-        raw = networks.actor(seen.features, seen.asked, self.generator)
-        value = agent.value(networks.critic, seen, agent.amend(raw, seen)).mean()
-        self._descend("actor", -value)
+        score = networks.actor(seen.features, seen.asked, self.generator)
+        value = agent.value(networks.critic, seen, agent.amend(torch.tanh(score), seen)).mean()
+        far = functional.relu(score.abs() - SATURATED).square().mean()
+        self._descend("actor", SATURATION_COST * far - value)
         self._follow(networks.critic, targets.critic)
         self._follow(networks.actor, targets.actor)
         return float(loss.detach()), float(value.detach())

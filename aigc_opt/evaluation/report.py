@@ -1,0 +1,221 @@
+"""The report of an evaluation: statistics over episodes, as JSON, as a table, and as a picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aigc_opt.evaluation.statistics import Estimate
+from aigc_opt.instance.files import dump_json, write_text
+
+FORMAT, VERSION = "aigc-opt/report", 1
+
+MEANING = (
+    "What any policy that knows only the present can reach lies between lower and upper. A policy below lower by more "
+    "than chance used what it could not know (the future of the episode), or its costs are not of these episodes."
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report; `data` is the JSON object of the format page."""
+
+    data: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return self.data
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the JSON file."""
+        write_text(path, dump_json(self.data))
+
+    def save_picture(self, path: str | os.PathLike[str]) -> None:
+        """Write the picture, an SVG file."""
+        from aigc_opt.evaluation.drawing import drawing
+
+        write_text(path, drawing(self.data))
+
+    def table(self) -> str:
+        """Return what a person wants to know, as text."""
+        data, percent = self.data, 100 * self.data["confidence"]
+        lines = [
+            f"{data['instance']['name']} ({data['instance']['problem']}): {data['episodes']} episodes from seed "
+            f"{data['seed']}, intervals of {percent:g}%"
+        ]
+        names = [policy["name"] for policy in data["policies"]]
+        width = max([len(name) for name in names] + [24])
+        head = f"{'cost':>28}  {'gap to hindsight':>26}  caching  allocation  feasible  s/decision"
+        lines.append(f"{'':<{width}}  {head}")
+        for name, bound in _bounds(data):
+            lines.append(f"{name:<{width}}  {_pair(bound):>28}")
+        for policy in sorted(data["policies"], key=lambda p: np.inf if p["cost"] is None else p["cost"]["mean"]):
+            parts = policy["attribution"] or {}
+            cells = [f"{parts[key]['mean']:.4g}" if parts.get(key) else "-" for key in ("caching", "allocation")]
+            seconds = policy["seconds_per_decision"]
+            lines.append(
+                f"{policy['name']:<{width}}  {_pair(policy['cost']):>28}  {_pair(policy['gap'], 100, '%'):>26}  "
+                f"{cells[0]:>7}  {cells[1]:>10}  {policy['feasible_episodes']:>8}  "
+                f"{'-' if seconds is None else f'{seconds:.2g}':>10}"
+            )
+        for policy in data["policies"]:
+            for v in policy.get("violations", [])[:3]:
+                place = f"episode {v['episode']}, {v['where']}"
+                lines.append(f"{policy['name']}: refused: {v['constraint']} at {place}, by {v['amount']:.4g}")
+        reachable = data["bounds"]["nonanticipative"]
+        if reachable is not None:
+            lines.append(reachable["note"])
+        return "\n".join(lines)
+
+
+def _bounds(data: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
+    found = [("[hindsight bound]", data["bounds"]["hindsight"])]
+    reachable = data["bounds"]["nonanticipative"]
+    if reachable is not None:
+        found += [("[non-anticipative lower]", reachable["lower"]), ("[non-anticipative upper]", reachable["upper"])]
+    return found
+
+
+def _pair(value: dict[str, Any] | None, factor: float = 1.0, unit: str = "") -> str:
+    if value is None:
+        return "-"
+    text = f"{factor * value['mean']:.5g}{unit}"
+    return text if value["ci"] is None else f"{text} [{factor * value['ci'][0]:.5g}, {factor * value['ci'][1]:.5g}]"
+
+
+def make_report(
+    instance: dict[str, Any],
+    records: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    seed: int,
+    confidence: float,
+    gaps: np.ndarray | None,
+    way: str,
+) -> Report:
+    """Make the report of episodes.
+
+    Parameters
+    ----------
+    instance : dict
+        Name, problem and sha256.
+    records : sequence of dict
+        What `Episodes.play` returned.
+    names : sequence of str
+        Policies, in the order of the report.
+    gaps : ndarray, shape (R,), or None
+        Replications of `Nonanticipative`; None where that was out of reach.
+    way : str
+        How the non-anticipative bounds were found, in words.
+
+    """
+    hindsight = Estimate.of([r["hindsight"] for r in records if r["hindsight"] is not None])
+    bounds = {"hindsight": None if hindsight is None else hindsight.to_dict(confidence), "nonanticipative": None}
+    policies = [_policy(name, records, confidence) for name in names]
+    if gaps is not None and records:
+        bounds["nonanticipative"] = _sampled(records, names, gaps, way, confidence)
+    elif records and all(r["relaxed"] is not None for r in records):
+        bounds["nonanticipative"] = _relaxed(records, policies, way, confidence)
+    data = {
+        "format": FORMAT, "version": VERSION, "instance": instance, "episodes": len(records), "seed": seed,
+        "confidence": confidence, "bounds": bounds, "policies": policies,
+    }  # fmt: skip
+    return Report(data)
+
+
+def _policy(name: str, records: Sequence[dict[str, Any]], confidence: float) -> dict[str, Any]:
+    """Statistics of one policy over the episodes that the checker accepted."""
+    played = [(r, r["policies"][name]) for r in records]
+    good = [(r, p) for r, p in played if p["cost"] is not None]
+    paired = [(r, p) for r, p in good if r["hindsight"] is not None]
+    split = [(r, p) for r, p in paired if p["same_choices"] is not None]
+
+    def estimate(values: list[float]) -> dict[str, Any] | None:
+        found = Estimate.of(values)
+        return None if found is None else found.to_dict(confidence)
+
+    whole = all(r["hindsight"] for r, _ in paired)  # a bound of 0 has no relative gap
+    attribution = None
+    if split:
+        attribution = {
+            "caching": estimate([p["same_choices"] - r["hindsight"] for r, p in split]),
+            "allocation": estimate([p["cost"] - p["same_choices"] for _, p in split]),
+        }
+    decisions = sum(p["decisions"] for _, p in played)
+    terms = None
+    if good:
+        terms = {key: float(np.mean([p["terms"][key] for _, p in good])) for key in good[0][1]["terms"]}
+    return {
+        "name": name,
+        "cost": estimate([p["cost"] for _, p in good]),
+        "terms": terms,
+        "gap": estimate([(p["cost"] - r["hindsight"]) / abs(r["hindsight"]) for r, p in paired]) if whole else None,
+        "attribution": attribution,
+        "feasible_episodes": len(good),
+        "seconds_per_decision": sum(p["seconds"] for _, p in played) / decisions if decisions else None,
+        "violations": [{"episode": r["episode"], **v} for r, p in played for v in p["violations"]],
+    }
+
+
+def _sampled(
+    records: Sequence[dict[str, Any]], names: Sequence[str], gaps: np.ndarray, way: str, confidence: float
+) -> dict[str, Any]:
+    """Bounds from a policy near the best and the replications of its gap (see `nonanticipative`)."""
+    upper, gap = Estimate.of([r["reachable"] for r in records]), Estimate.of(gaps)
+    lower = upper.plus(gap, -1.0)
+    below = []
+    for name in names:
+        pairs = [
+            r["policies"][name]["cost"] - r["reachable"] for r in records if r["policies"][name]["cost"] is not None
+        ]
+        if len(pairs) > 1:
+            # cost - lower = (cost - upper) + gap, paired by episode: the luck of the episodes cancels.
+            below.append((name, Estimate.of(pairs).plus(gap)))
+    return {
+        "lower": lower.to_dict(confidence),
+        "upper": upper.to_dict(confidence),
+        "note": _note(f"By sample average approximation: {way}.", below, lower.mean, confidence),
+    }
+
+
+def _relaxed(
+    records: Sequence[dict[str, Any]], policies: list[dict[str, Any]], way: str, confidence: float
+) -> dict[str, Any]:
+    """Bounds by information relaxation; above, what the best evaluated policy reaches that is not clairvoyant."""
+    lower = Estimate.of([r["relaxed"] for r in records])
+    below = []
+    for policy in policies:
+        pairs = [
+            r["policies"][policy["name"]]["cost"] - r["relaxed"]
+            for r in records
+            if r["policies"][policy["name"]]["cost"] is not None
+        ]
+        if len(pairs) > 1:
+            below.append((policy["name"], Estimate.of(pairs)))
+    caught = {name for name, e in below if e.interval(confidence)[1] < 0}
+    whole = [p for p in policies if p["feasible_episodes"] == len(records) and p["name"] not in caught | {"offline"}]
+    upper = min((p["cost"] for p in whole), key=lambda cost: cost["mean"], default=None)
+    return {
+        "lower": lower.to_dict(confidence),
+        "upper": upper,
+        "note": _note(f"By {way}; upper is the best policy of this report.", below, lower.mean, confidence),
+    }
+
+
+def _note(way: str, below: list[tuple[str, Estimate]], lower: float, confidence: float) -> str:
+    """Say how the bounds were found, what they mean, and which policies stand below them."""
+    parts = [way, MEANING]
+    for name, estimate in below:
+        interval = estimate.interval(confidence)
+        if interval is not None and interval[1] < 0:
+            scale = 100 / abs(lower) if lower else 1.0
+            known = " It replays the optimum of each whole episode: clairvoyant by design." if name == "offline" else ""
+            parts.append(
+                f"BELOW: {name} is {-scale * estimate.mean:.3g}% below lower "
+                f"({100 * confidence:g}%: {-scale * interval[1]:.3g}% to {-scale * interval[0]:.3g}%), "
+                f"which no policy that knows only the present can be on average.{known}"
+            )
+    return " ".join(parts)
