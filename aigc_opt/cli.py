@@ -189,6 +189,34 @@ def _fit(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _train(arguments: argparse.Namespace) -> int:
+    from aigc_opt.control import Control
+    from aigc_opt.instance.files import load
+
+    try:
+        from aigc_opt.learning.settings import read_settings
+        from aigc_opt.learning.training import train
+    except ImportError:
+        words = 'training needs torch, which is not installed; get it with: pip install "aigc_opt[learn]"'
+        raise MissingSolverError(words) from None
+    process, settings = load(arguments.instance), read_settings(arguments.settings, arguments.algorithm)
+    settings_words = "" if arguments.settings is None else f" --settings {arguments.settings}"
+    command = (
+        f"aigc-opt train {arguments.instance} --algorithm {arguments.algorithm} --seed {arguments.seed}"
+        f"{settings_words} -o {arguments.output}"
+    )
+    show = None if arguments.quiet else lambda row: _say(f"{row.elapsed_s:8.1f} s  {row.event}")
+    control = Control(arguments.time_limit, show)
+    trained = train(process, settings, arguments.seed, arguments.output, control, command)
+    where = f"{arguments.output}: {trained.frames} of {trained.frames_wanted} frames"
+    if trained.best is None:
+        _say(f"{where}, no agent validated yet; the same command goes on")
+        return UNKNOWN
+    goes_on = "" if trained.frames >= trained.frames_wanted else "; the same command goes on"
+    _say(f"{where}, the best agent's validated mean cost is {trained.best:.4f}{goes_on}")
+    return DONE
+
+
 def _evaluate(arguments: argparse.Namespace) -> int:
     from aigc_opt.evaluation import evaluate
     from aigc_opt.instance.files import dump_json, load
@@ -372,9 +400,21 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     fit.add_argument("--plot", metavar="FILE", help="draw fit and residuals: .png, .svg or .pdf")
     fit.add_argument("-o", dest="output", metavar="PROFILE.json", help="write the profile here; - = standard output")
 
+    train = command("train", _train, "Train a two-timescale agent on a process; goes on where it was stopped.")
+    train.add_argument("instance", metavar="PROCESS.json")
+    train.add_argument("--algorithm", default="t2drl", metavar="A", help="t2drl (default) or ddpg: the plain actor")
+    train.add_argument("--seed", type=int, default=0, metavar="N")
+    train.add_argument("--settings", metavar="SETTINGS.json", help="in the place of defaults (docs/learning.md)")
+    train.add_argument("--time-limit", type=float, metavar="S", help="wall seconds; then a checkpoint, and the best")
+    train.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    train.add_argument("-o", dest="output", metavar="FOLDER", required=True, help="of the agent, log and checkpoint")
+
     evaluate = command("evaluate", _evaluate, "Say how far policies are from the best possible, with confidence.")
     evaluate.add_argument("instance", metavar="INSTANCE_OR_PROCESS")
-    words_of_policy = "a baseline's name, module:name, a model file (.zip, .onnx, .pt), or a file of decisions"
+    words_of_policy = (
+        "a baseline's name, module:name, a model file (.zip, .onnx, .pt), a trained agent's folder "
+        "(FOLDER:cache = only its caches, optimal allocation), or a file of decisions"
+    )
     evaluate.add_argument("--policy", metavar="P", action="append", required=True, help=words_of_policy)
     evaluate.add_argument("--episodes", type=int, metavar="N", help="of a process (default 100)")
     evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="episode e is that of seed N + e")

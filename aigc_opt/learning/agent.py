@@ -48,10 +48,10 @@ class SlotTensors:
     sends_up: Tensor
     sends_down: Tensor
 
-    def repeated(self, times: int) -> SlotTensors:
-        """Return every slot `times` times in a row."""
-        names = self.__dataclass_fields__
-        return SlotTensors(*(getattr(self, name).repeat_interleave(times, 0) for name in names))
+    def tiled(self, times: int) -> SlotTensors:
+        """Return all slots, `times` times one after another."""
+        tensors = (getattr(self, name) for name in self.__dataclass_fields__)
+        return SlotTensors(*(tensor.repeat(times, *[1] * (tensor.ndim - 1)) for tensor in tensors))
 
 
 def feature_size(station: Station) -> int:
@@ -97,7 +97,7 @@ class Networks(nn.Module):
             self.actor = DiffusionActor(features, actions, width, settings.denoising_steps, *ends)
         else:
             self.actor = PlainActor(features, actions, width)
-        self.critic = Critic(features, width)
+        self.critic = Critic(features, station.models, width)
         self.cache_value = CacheValue(observations.frame_size(station), station.models, width)
 
 
@@ -134,15 +134,41 @@ class Agent:
         return critic(seen.features, allocation, self.station.template.curves.most) * seen.asked
 
     @torch.no_grad()
+    def improved(self, raw: Tensor, seen: SlotTensors, times: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return, of raw actions and `times` changed copies of each, those that the critic values most.
+
+        A copy takes ends of the range or uniform numbers in the place of some entries, each with a probability between
+        0 and 1/2 of its own: what gradients cannot find, to starve one of two equal requests for the other, is one
+        such change away.
+
+        Returns
+        -------
+        Tensor, shape (n, U, A)
+            Raw actions.
+        Tensor, shape (n,)
+            Their values.
+
+        """
+        number = len(raw)
+        copies = raw.repeat(times, 1, 1)
+        chance = 0.5 * torch.rand((len(copies), 1, 1), generator=generator)
+        other = (4.0 * torch.rand(copies.shape, generator=generator) - 2.0).clamp(-1.0, 1.0)  # half of them at ends
+        changed = torch.where(torch.rand(copies.shape, generator=generator) < chance, other, copies)
+        every = torch.cat([raw, changed])
+        wide = seen.tiled(times + 1)
+        value = self.value(self.networks.critic, wide, self.amend(every, wide)).sum(1).reshape(times + 1, number)
+        best = value.argmax(0)
+        rows = torch.arange(number)
+        return every.reshape(times + 1, *raw.shape)[best, rows], value[best, rows]
+
+    @torch.no_grad()
     def grants(self, slots: Slots, caches: np.ndarray, generator: torch.Generator) -> Grants:
-        """Allocate n slots with caches (n, M); of a diffusion actor's `candidates` the critic takes one."""
-        times = self.settings.candidates if self.settings.actor == "diffusion" else 1
-        seen = self.see(slots, caches).repeated(times)
-        allocation = self.amend(torch.tanh(self.networks.actor(seen.features, seen.asked, generator)), seen)
-        value = self.value(self.networks.critic, seen, allocation).sum(1).reshape(-1, times)
-        best = value.argmax(1)
-        allocation = allocation.reshape(-1, times, *allocation.shape[1:])[torch.arange(len(best)), best]
-        return grants_of(self.station, slots, caches, allocation)
+        """Allocate n slots with caches (n, M): the actor's draw, or a changed copy that the critic values more."""
+        seen = self.see(slots, caches)
+        raw = torch.tanh(self.networks.actor(seen.features, seen.asked, generator))
+        for _ in range(self.settings.searches):
+            raw, _ = self.improved(raw, seen, self.settings.candidates, generator)
+        return grants_of(self.station, slots, caches, self.amend(raw, seen))
 
     def best_caches(self, observation: np.ndarray) -> np.ndarray:
         """Return the caches (n, M) of highest value for observations of frames (n, D)."""

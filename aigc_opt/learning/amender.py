@@ -12,8 +12,8 @@ from torch import Tensor
 
 from aigc_opt.envs.station import Station
 
-SHARPNESS = 2.0
-"""Largest over smallest share that actions can say: exp(2 * 2), 55 to 1. Optimal shares go about with the root of
+SHARPNESS = 1.0
+"""Largest over smallest share that actions can say: exp(2), 7.4 to 1. Optimal shares go about with the root of
 sizes; wider ranges make most random allocations so bad that a critic sees nothing else."""
 
 CHOICE_SLOPE = 4.0
@@ -48,7 +48,7 @@ def amend(station: Station, raw: Tensor, hits: Tensor, sends_up: Tensor, sends_d
         soft = torch.sigmoid(CHOICE_SLOPE * raw[..., 3])
         edge = hits & (raw[..., 3] > 0)
         if least > 0 and station.users * least > budget:
-            rank = torch.where(edge, wish, -1.0).argsort(1, descending=True, stable=True).argsort(1)
+            rank = torch.where(edge, wish, -1.0).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
             edge = edge & (rank < int(budget / least + 1e-9))
         at_edge = edge.to(raw.dtype) + (soft - soft.detach()) * hits
     else:

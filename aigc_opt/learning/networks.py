@@ -101,19 +101,30 @@ class DiffusionActor(nn.Module):
 class Critic(nn.Module):
     """Value of what each user gets: a slot's cost is a sum over users, and each request's own cost is seen.
 
-    One network for all users, which sees the user's features and what it is given after the amender.
+    One network for all users, which sees the user's features and what it is given after the amender. What steps are
+    worth differs from model to model and has kinks, so a curve of its own for each model, linear between `KNOTS`
+    points, is learned beside it.
     """
 
-    def __init__(self, features: int, width: int):
+    KNOTS = 21
+    CURVE_SCALE = 5.0  # curves must move faster than other weights: each request teaches two of their points
+
+    def __init__(self, features: int, models: int, width: int):
         super().__init__()
         self.layers = _perceptron(features + 4, 1, 2 * width)
+        self.curves = nn.Parameter(torch.zeros(models, self.KNOTS))
 
     def forward(self, features: Tensor, allocation: Tensor, most_steps: float) -> Tensor:
-        """Return values (n, U) of amended allocations (n, U, 4)."""
+        """Return values (n, U) of amended allocations (n, U, 4); features begin with the model, one-hot."""
         at_edge, steps, up, down = allocation.unbind(-1)
-        users = features.shape[1]
-        seen = [at_edge, steps / most_steps, *(torch.log(share * users + 1e-6) / 5.0 for share in (up, down))]
-        return self.layers(torch.cat([features, torch.stack(seen, -1)], -1)).squeeze(-1)
+        users, models = features.shape[1], len(self.curves)
+        given = steps / most_steps
+        seen = [at_edge, given, *(torch.log(share * users + 1e-6) / 5.0 for share in (up, down))]
+        value = self.layers(torch.cat([features, torch.stack(seen, -1)], -1)).squeeze(-1)
+        place = given[..., None] * (self.KNOTS - 1) - torch.arange(self.KNOTS)
+        near = functional.relu(1.0 - place.abs())
+        own = features[..., :models] @ self.curves
+        return value + self.CURVE_SCALE * at_edge * (own * near).sum(-1)
 
 
 class CacheValue(nn.Module):

@@ -34,7 +34,9 @@ class Settings(Record):
     beta_min, beta_max : float
         Ends of the variance-preserving noise schedule.
     candidates : int
-        Actions that a diffusion actor draws when it acts; the critic's favourite is taken. 1 while it trains.
+        Changed copies of the actor's action that are tried when the agent acts; the critic's favourite is taken.
+    searches : int
+        How often in a row; 0 = the actor's action as it is. While it trains it explores instead.
     width : int
         Neurons of hidden layers.
     batch : int
@@ -62,12 +64,13 @@ class Settings(Record):
     """
 
     actor: Literal["diffusion", "plain"] = "diffusion"
-    frames: Count = 60_000
+    frames: Count = 24_000
     environments: Count = 32
     denoising_steps: Count = 5
     beta_min: Positive = 0.1
     beta_max: Positive = 10.0
     candidates: Count = 16
+    searches: Annotated[Integer, Field(ge=0)] = 2
     width: Count = 64
     batch: Count = 128
     slot_memory: Count = 100_000
@@ -83,7 +86,7 @@ class Settings(Record):
     epsilon_end: Share = 0.02
     epsilon_share: Share = 0.5
     warm_up: Count = 2_000
-    validations: Count = 20
+    validations: Count = 15
     validation_episodes: Count = 50
 
 

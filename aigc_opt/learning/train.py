@@ -32,6 +32,12 @@ TRAINING_SEEDS, VALIDATION_SEEDS = 2**64, 2**65
 SEEDS_APART = 2**32
 """Between the first episodes of two trainings' seeds."""
 
+OUTLIER = 0.1
+"""Errors of the critic beyond this count linearly: a transfer in a deep fade must not outweigh all else."""
+
+TRIED, IMITATION = 4, 0.3
+"""So many changed copies of an action are tried, and the weight with which the actor goes towards the best of them."""
+
 SATURATED, SATURATION_COST = 1.5, 0.1
 """Scores beyond this cost something: where tanh is flat an actor could never change its mind."""
 
@@ -250,12 +256,14 @@ class Trainer:
                 goal = goal + self.settings.slot_discount * value * goes_on
         allocation = torch.from_numpy(memory.arrays["allocation"][row, which])
         error = agent.value(networks.critic, seen, allocation) - goal
-        loss = (error * seen.asked).square().mean()
+        loss = functional.huber_loss(error, torch.zeros_like(error), delta=OUTLIER)
         self._descend("critic", loss)
         score = networks.actor(seen.features, seen.asked, self.generator)
         value = agent.value(networks.critic, seen, agent.amend(torch.tanh(score), seen)).mean()
         far = functional.relu(score.abs() - SATURATED).square().mean()
-        self._descend("actor", SATURATION_COST * far - value)
+        raw = torch.tanh(score)
+        better, _ = agent.improved(raw.detach(), seen, TRIED, self.generator)
+        self._descend("actor", SATURATION_COST * far - value + IMITATION * (better - raw).square().mean())
         self._follow(networks.critic, targets.critic)
         self._follow(networks.actor, targets.actor)
         return float(loss.detach()), float(value.detach())

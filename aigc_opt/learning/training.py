@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,26 @@ CHECKPOINT_FILE, LOG_FILE, TENSORBOARD_FOLDER = "checkpoint.pt", "log.csv", "ten
 CHECKPOINT_BYTES = 2**32
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training has come to.
+
+    Attributes
+    ----------
+    agent : Agent
+        The best one that was validated.
+    best : float or None
+        Its mean cost over the validation episodes; None where nothing was validated yet.
+    frames, frames_wanted : int
+
+    """
+
+    agent: Agent
+    best: float | None
+    frames: int
+    frames_wanted: int
+
+
 def train(
     instance: TwoTimescaleInstance,
     settings: Settings,
@@ -40,8 +61,8 @@ def train(
     folder: str | os.PathLike[str],
     control: Control | None = None,
     command: str = "",
-) -> Agent:
-    """Train an agent into a folder, or go on with what is in it, and return the best one.
+) -> Trained:
+    """Train an agent into a folder, or go on with what is in it.
 
     The same instance, settings and seed give the same agent on the same machine and versions, whether the training is
     stopped in between or not. One thread is used.
@@ -66,6 +87,8 @@ def train(
 
     """
     control = control or Control()
+    if seed < 0:
+        raise InputError("--seed", [f"must be >= 0, got {seed}"])
     if instance.problem != "two_timescale" or instance.process is None:
         raise InputError(instance.name, ["training needs a two-timescale process"])
     threads = torch.get_num_threads()
@@ -74,7 +97,12 @@ def train(
         run = _Run(instance, settings, seed, Path(folder), control, command)
         with control.catching_interrupts():
             run.go()
-        return run.trainer.best_agent()
+        trainer = run.trainer
+        best, per_round = trainer.progress.best, settings.environments * trainer.station.frames
+        return Trained(
+            trainer.best_agent(), best if np.isfinite(best) else None,
+            trainer.progress.rounds * per_round, trainer.rounds * per_round,
+        )  # fmt: skip
     finally:
         torch.set_num_threads(threads)
 
