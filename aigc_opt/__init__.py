@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aigc_opt.api import bound, check, export, load_result, load_solution, solve
     from aigc_opt.control import ProgressLine
     from aigc_opt.errors import AigcOptError, InputError, MissingSolverError, SolverError
+    from aigc_opt.evaluation import Report, evaluate
     from aigc_opt.instance.files import load, save
     from aigc_opt.instance.fit import fit
     from aigc_opt.instance.generate import generate_deployment, generate_offloading, generate_two_timescale
@@ -29,6 +30,7 @@ _HOME = {
     "aigc_opt.instance.generate": ("generate_deployment", "generate_offloading", "generate_two_timescale"),
     "aigc_opt.instance.sample": ("sample",),
     "aigc_opt.problems.offloading": ("sensitivity",),
+    "aigc_opt.evaluation": ("evaluate", "Report"),
     "aigc_opt.control": ("ProgressLine",),
     "aigc_opt.result": ("Result", "Status", "Check", "Violation"),
     "aigc_opt.errors": ("AigcOptError", "InputError", "MissingSolverError", "SolverError"),
@@ -41,12 +43,14 @@ __all__ = [
     "InputError",
     "MissingSolverError",
     "ProgressLine",
+    "Report",
     "Result",
     "SolverError",
     "Status",
     "Violation",
     "bound",
     "check",
+    "evaluate",
     "export",
     "fit",
     "generate_deployment",

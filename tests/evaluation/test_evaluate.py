@@ -1,0 +1,297 @@
+"""Evaluations from end to end: order of bounds, clairvoyants, resuming, refusals, files of policies, the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import aigc_opt
+from aigc_opt.cli import main
+from aigc_opt.evaluation import evaluate, nonanticipative
+from aigc_opt.evaluation import runner as running
+from tests.conftest import ROOT
+from tests.evaluation import policies
+
+BASELINES = ["random-average", "popular-genetic", "popular", "lru", "lfu", "myopic"]
+REPORT = ["format", "version", "instance", "episodes", "seed", "confidence", "bounds", "policies"]
+POLICY = ["name", "cost", "terms", "gap", "attribution", "feasible_episodes", "seconds_per_decision"]
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    """Small samples: the bounds get wider, not wrong."""
+    monkeypatch.setattr(nonanticipative, "REPLICATIONS", 5)
+    monkeypatch.setattr(nonanticipative, "SLOTS", 100)
+    monkeypatch.setattr(nonanticipative, "TRAINING_SLOTS", 200)
+
+
+@pytest.fixture
+def process(examples, tmp_path):
+    return small_process(examples, tmp_path)
+
+
+def small_process(examples, folder, frames=4, slots=4, switching=0.0):
+    data = json.loads((examples / "two-timescale-process.json").read_text())
+    data["process"] |= {"frames": frames, "slots": slots}
+    data["weights"]["switching"] = switching
+    data["models"], data["user_power_w"] = data["models"][:6], data["user_power_w"][:6]
+    data["edge"] |= {"steps_per_slot": 600, "storage_gb": 12}
+    path = folder / "process.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+@pytest.mark.parametrize("switching", [0.0, 0.05])
+def test_order_of_bounds_and_the_clairvoyant_is_caught(examples, tmp_path, switching):
+    path = small_process(examples, tmp_path, switching=switching)
+    report = evaluate(path, [*BASELINES, "offline"], episodes=24, seed=3)
+    data = report.to_dict()
+    reachable = data["bounds"]["nonanticipative"]
+    hindsight, lower, upper = data["bounds"]["hindsight"], reachable["lower"], reachable["upper"]
+    assert hindsight["mean"] < lower["mean"] <= upper["mean"]
+    costs = {p["name"]: p["cost"]["mean"] for p in data["policies"]}
+    assert all(costs[name] > upper["mean"] for name in BASELINES)
+    assert costs["offline"] < lower["mean"]
+    assert "BELOW: offline" in reachable["note"] and "clairvoyant by design" in reachable["note"]
+    assert not any(f"BELOW: {name}" in reachable["note"] for name in BASELINES)
+    assert list(data) == REPORT
+    for policy in data["policies"]:
+        assert list(policy)[: len(POLICY)] == POLICY
+        assert policy["feasible_episodes"] == 24 and policy["violations"] == []
+        parts = policy["attribution"]
+        gap = policy["cost"]["mean"] - hindsight["mean"]
+        assert parts["caching"]["mean"] + parts["allocation"]["mean"] == pytest.approx(gap, abs=1e-9)
+        assert sum(policy["terms"].values()) == pytest.approx(policy["cost"]["mean"])
+        assert policy["cost"]["ci"][0] < policy["cost"]["mean"] < policy["cost"]["ci"][1]
+    assert "offline" in report.table() and "[hindsight bound]" in report.table()
+    report.save_picture(tmp_path / "picture.svg")
+    assert (tmp_path / "picture.svg").read_text().startswith("<svg")
+
+
+def test_a_clairvoyant_that_somebody_brings_is_caught(process, monkeypatch):
+    """It is shown nothing of the future, but guesses the seeds."""
+    monkeypatch.setattr(policies.Clairvoyant, "path", process)
+    monkeypatch.setattr(policies.Clairvoyant, "started", -2)
+    data = evaluate(process, {"seer": policies.Clairvoyant, "nothing": policies.nothing}, episodes=25).to_dict()
+    assert "BELOW: seer" in data["bounds"]["nonanticipative"]["note"]
+    assert "BELOW: nothing" not in data["bounds"]["nonanticipative"]["note"]
+
+
+def test_costs_are_the_checkers(process):
+    """Mean, gap and terms of a report from the solutions of `solve` and the words of `check`, one by one."""
+    data = evaluate(process, ["offline", "popular"], episodes=3, seed=11).to_dict()
+    results = [aigc_opt.solve(aigc_opt.sample(aigc_opt.load(process), 11 + e)) for e in range(3)]
+    offline = data["policies"][0]
+    assert offline["cost"]["mean"] == pytest.approx(np.mean([r.objective for r in results]), rel=1e-12)
+    assert data["bounds"]["hindsight"]["mean"] == pytest.approx(np.mean([r.lower_bound for r in results]), rel=1e-12)
+    gaps = [(r.objective - r.lower_bound) / abs(r.lower_bound) for r in results]
+    assert offline["gap"]["mean"] == pytest.approx(np.mean(gaps), abs=1e-12)
+
+
+def test_processes_in_parallel_change_nothing(process):
+    one = evaluate(process, ["popular-genetic", "lru"], episodes=4).to_dict()
+    # Workers do not see what this test's fixture changed, so the bounds by sampling may differ; the rest may not.
+    two = evaluate(process, ["popular-genetic", "lru"], episodes=4, workers=2).to_dict()
+    assert [p["cost"] for p in one["policies"]] == [p["cost"] for p in two["policies"]]
+    assert one["bounds"]["hindsight"] == two["bounds"]["hindsight"]
+
+
+def test_resumes_where_it_was_killed(process, tmp_path, monkeypatch):
+    journal = tmp_path / "report.json.episodes"
+    whole = evaluate(process, ["lru", "random-average"], episodes=5).to_dict()
+    play, played = running.Episodes.play, []
+
+    def killed(self, number):
+        if len(played) == 3:
+            raise SystemExit("killed")
+        played.append(number)
+        return play(self, number)
+
+    monkeypatch.setattr(running.Episodes, "play", killed)
+    with pytest.raises(SystemExit):
+        evaluate(process, ["lru", "random-average"], episodes=5, journal=journal)
+    text = journal.read_text()
+    assert len(text.splitlines()) == 4
+    journal.write_text(text + text.splitlines()[-1][:40])  # the line that was being written
+    again = []
+    monkeypatch.setattr(running.Episodes, "play", lambda self, e: again.append(e) or play(self, e))
+    data = evaluate(process, ["lru", "random-average"], episodes=5, journal=journal).to_dict()
+    assert again == [3, 4] and not journal.exists()
+    for ours, theirs in zip(data["policies"], whole["policies"], strict=True):
+        assert ours["cost"] == theirs["cost"] and ours["gap"] == theirs["gap"]
+
+
+def test_a_journal_of_another_evaluation_is_not_used(process, tmp_path):
+    journal = tmp_path / "journal"
+    for seed in (0, 1):
+        journal.write_text(json.dumps({"key": "of another"}) + '\n{"episode": 0}\n')
+        assert evaluate(process, ["lru"], episodes=1, seed=seed, journal=journal).to_dict()["episodes"] == 1
+
+
+def test_interrupted_it_reports_what_it_has(process, monkeypatch):
+    play = running.Episodes.play
+
+    def interrupted(self, number):
+        if number == 2:
+            raise KeyboardInterrupt
+        return play(self, number)
+
+    monkeypatch.setattr(running.Episodes, "play", interrupted)
+    assert evaluate(process, ["lru"], episodes=5).to_dict()["episodes"] == 2
+
+
+def test_refused_episodes_are_never_averaged_in(process):
+    """Caching everything does not fit: amended it does, strictly it is refused in every episode."""
+    amended = evaluate(process, {"all": policies.everything}, episodes=2).to_dict()["policies"][0]
+    assert amended["feasible_episodes"] == 2 and amended["violations"] == []
+    strict = evaluate(
+        process, {"all": policies.everything, "none": policies.nothing}, episodes=2, strict=True
+    ).to_dict()
+    refused, fine = strict["policies"]
+    assert refused["feasible_episodes"] == 0 and refused["cost"] is None and refused["gap"] is None
+    assert {v["constraint"] for v in refused["violations"]} == {"storage"}
+    assert {v["episode"] for v in refused["violations"]} == {0, 1}
+    assert fine["feasible_episodes"] == 2
+
+
+def test_allocation_alone(process):
+    data = evaluate(process, {"equal": policies.Equal, "popular": "popular"}, episodes=2).to_dict()
+    equal, popular = data["policies"]
+    assert equal["attribution"]["caching"] == popular["attribution"]["caching"]
+    assert equal["attribution"]["allocation"]["mean"] > 0 == popular["attribution"]["allocation"]["mean"]
+
+
+def test_decisions_made_elsewhere(process, tmp_path, examples):
+    folder = tmp_path / "decisions"
+    folder.mkdir()
+    law = aigc_opt.load(process)
+    for seed in (5, 6):
+        aigc_opt.solve(aigc_opt.sample(law, seed)).save(folder / f"{seed}.json")
+    data = evaluate(process, [str(folder), "offline"], episodes=2, seed=5).to_dict()
+    assert data["policies"][0]["cost"] == data["policies"][1]["cost"]
+    with pytest.raises(aigc_opt.InputError, match=r"no decisions for seed 7"):
+        evaluate(process, [str(folder)], episodes=3, seed=5)
+    instance = examples / "two-timescale-small.json"
+    aigc_opt.solve(instance).solution.save(tmp_path / "bare.json", npz=True)
+    found = evaluate(instance, [str(tmp_path / "bare.json")]).to_dict()
+    assert found["episodes"] == 1 and found["policies"][0]["cost"]["ci"] is None
+    assert found["bounds"]["nonanticipative"] is None
+    assert found["policies"][0]["gap"]["mean"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("deployment-small", ["lru", "genetic", "offline", "tests.evaluation.policies:most_asked"]),
+        ("offloading-small", ["greedy-deadline", "random", "offline", "tests.evaluation.policies:at_home"]),
+        ("two-timescale-switching", [*BASELINES, "offline", "tests.evaluation.policies:nothing"]),
+    ],
+)
+def test_instances_are_one_episode(examples, optima, name, names):
+    data = evaluate(examples / f"{name}.json", names).to_dict()
+    assert data["episodes"] == 1
+    assert data["bounds"]["hindsight"]["mean"] <= optima[name] * (1 + 1e-9)
+    for policy in data["policies"]:
+        assert policy["feasible_episodes"] == 1, policy
+        assert policy["cost"]["mean"] >= data["bounds"]["hindsight"]["mean"] * (1 - 1e-9)
+    assert data["policies"][names.index("offline")]["cost"]["mean"] == pytest.approx(optima[name], rel=2e-4)
+
+
+def test_strict_in_deployment(examples):
+    path = examples / "deployment-small.json"
+    spec = "tests.evaluation.policies:too_much"
+    assert evaluate(path, [spec]).to_dict()["policies"][0]["feasible_episodes"] == 1
+    refused = evaluate(path, [spec], strict=True).to_dict()["policies"][0]
+    assert refused["feasible_episodes"] == 0 and refused["violations"]
+
+
+def test_information_relaxation_stands_in_where_caches_are_too_many(examples, tmp_path, monkeypatch):
+    monkeypatch.setattr(nonanticipative, "MOST_CACHES", 2)
+    path = small_process(examples, tmp_path, frames=3, slots=3, switching=0.05)
+    data = evaluate(path, ["lru", "offline"], episodes=12).to_dict()
+    reachable = data["bounds"]["nonanticipative"]
+    assert "relaxation" in reachable["note"] and "BELOW: offline" in reachable["note"]
+    assert data["bounds"]["hindsight"]["mean"] < reachable["lower"]["mean"] < reachable["upper"]["mean"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("nosuch", "module:name"),
+        ("no.such.module:thing", "there is no module"),
+        ("tests.evaluation.policies:nothing_there", "has no 'nothing_there'"),
+        ("tests.evaluation.policies:BASE", "has no"),
+        ("tests.evaluation.policies:np.pi", "must be a function"),
+        ("missing.zip", "there is no such file"),
+        ("tests.evaluation.policies:wrong_shape", "shape"),
+        ("tests.evaluation.policies:fails", "ZeroDivisionError: by accident"),
+    ],
+)
+def test_errors_of_policies(process, capsys, policy, message):
+    words = ["evaluate", str(process), "--policy", policy, "--episodes", "1", "--workers", "1", "--quiet"]
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err and err.count("\n") == 1
+
+
+def test_errors_of_arguments(process, examples):
+    for options, message in (
+        ({"policies": []}, "at least one policy"), ({"episodes": 0}, "episodes must be"), ({"seed": -1}, "seed must"),
+        ({"confidence": 1.0}, "confidence"), ({"policies": ["lru", "lru"]}, "once"),
+    ):  # fmt: skip
+        with pytest.raises(aigc_opt.InputError, match=message):
+            evaluate(process, **({"policies": ["lru"]} | options))
+    with pytest.raises(aigc_opt.InputError, match="episodes must be 1"):
+        evaluate(examples / "offloading-small.json", ["random"], episodes=4)
+
+
+def test_on_the_command_line(process, tmp_path, capsys):
+    out, picture = tmp_path / "report.json", tmp_path / "picture.svg"
+    words = ["evaluate", str(process), "--policy", "popular", "--policy", "lru", "--episodes", "2", "--workers", "1"]
+    assert main([*words, "-o", str(out), "--picture", str(picture)]) == 0
+    printed = capsys.readouterr()
+    assert "[non-anticipative lower]" in printed.out and "episode 2 of 2" in printed.err
+    data = json.loads(out.read_text())
+    assert data["format"] == "aigc-opt/report" and [p["name"] for p in data["policies"]] == ["popular", "lru"]
+    assert not (tmp_path / "report.json.episodes").exists() and picture.exists()
+    assert main([*words, "-o", "-", "--quiet"]) == 0
+    same = json.loads(capsys.readouterr().out)
+    assert [p["cost"] for p in same["policies"]] == [p["cost"] for p in data["policies"]]
+
+
+def test_killed_for_good_it_leaves_no_process_and_resumes(process, tmp_path):
+    out = tmp_path / "report.json"
+    command = [sys.executable, "-m", "aigc_opt", "evaluate", str(process), "--policy", "popular-genetic"]
+    command += ["--episodes", "400", "--workers", "2", "-o", str(out)]
+    journal = tmp_path / "report.json.episodes"
+    running = subprocess.Popen(
+        command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, cwd=ROOT
+    )
+    for _ in range(600):
+        if journal.exists() and len(journal.read_text().splitlines()) > 2:
+            break
+        time.sleep(0.1)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    done = len(journal.read_text().splitlines()) - 1
+    assert 2 <= done < 400
+    for _ in range(100):
+        try:
+            os.killpg(running.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        os.killpg(running.pid, signal.SIGKILL)
+        pytest.fail("workers outlived their parent")
+    command[command.index("400")] = "3"
+    again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert again.returncode == 0 and "were done before" in again.stderr
+    assert json.loads(out.read_text())["episodes"] == 3
