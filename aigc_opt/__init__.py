@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aigc_opt.errors import AigcOptError, InputError, MissingSolverError, SolverError
     from aigc_opt.evaluation import Report, evaluate
     from aigc_opt.instance.files import load, save
+    from aigc_opt.instance.fit import fit
     from aigc_opt.instance.generate import generate_deployment, generate_offloading, generate_two_timescale
     from aigc_opt.instance.sample import sample
     from aigc_opt.problems.offloading import sensitivity
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOME = {
     "aigc_opt.api": ("solve", "bound", "check", "export", "load_result", "load_solution"),
     "aigc_opt.instance.files": ("load", "save"),
+    "aigc_opt.instance.fit": ("fit",),
     "aigc_opt.instance.generate": ("generate_deployment", "generate_offloading", "generate_two_timescale"),
     "aigc_opt.instance.sample": ("sample",),
     "aigc_opt.problems.offloading": ("sensitivity",),
@@ -62,6 +64,7 @@ __all__ = [
     "epsilon_constraint",
     "evaluate",
     "export",
+    "fit",
     "front",
     "generate_deployment",
     "generate_offloading",

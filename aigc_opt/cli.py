@@ -177,6 +177,60 @@ def _sample(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _fit(arguments: argparse.Namespace) -> int:
+    from aigc_opt.instance.files import dump_json
+    from aigc_opt.instance.fit import fit
+    from aigc_opt.instance.measurements import read_measurements
+
+    _check_writable(arguments.output)
+    _check_writable(arguments.plot)
+    measurements = read_measurements(arguments.measurements)
+    found = fit(measurements, arguments.quality, origin=arguments.measurements)
+    for line in found.warnings:
+        _say(f"aigc-opt: warning: {line}")
+    if arguments.output is None:
+        print(found.summary())
+    elif arguments.output == "-":
+        sys.stdout.write(dump_json(found.to_dict()))
+    else:
+        found.save(arguments.output)
+        _say(f"wrote {arguments.output}: {found.quality.kind}, R^2 {found.r2['quality']:.4f}")
+    if arguments.plot is not None:
+        from aigc_opt.plot.fitted_curves import save_fitted_curves
+
+        save_fitted_curves(found, measurements, arguments.plot)
+        _say(f"wrote {arguments.plot}")
+    return DONE
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from aigc_opt.control import Control
+    from aigc_opt.instance.files import load
+
+    try:
+        from aigc_opt.learning.settings import read_settings
+        from aigc_opt.learning.training import train
+    except ImportError:
+        words = 'training needs torch, which is not installed; get it with: pip install "aigc_opt[learn]"'
+        raise MissingSolverError(words) from None
+    process, settings = load(arguments.instance), read_settings(arguments.settings, arguments.algorithm)
+    settings_words = "" if arguments.settings is None else f" --settings {arguments.settings}"
+    command = (
+        f"aigc-opt train {arguments.instance} --algorithm {arguments.algorithm} --seed {arguments.seed}"
+        f"{settings_words} -o {arguments.output}"
+    )
+    show = None if arguments.quiet else lambda row: _say(f"{row.elapsed_s:8.1f} s  {row.event}")
+    control = Control(arguments.time_limit, show)
+    trained = train(process, settings, arguments.seed, arguments.output, control, command)
+    where = f"{arguments.output}: {trained.frames} of {trained.frames_wanted} frames"
+    if trained.best is None:
+        _say(f"{where}, no agent validated yet; the same command goes on")
+        return UNKNOWN
+    goes_on = "" if trained.frames >= trained.frames_wanted else "; the same command goes on"
+    _say(f"{where}, the best agent's validated mean cost is {trained.best:.4f}{goes_on}")
+    return DONE
+
+
 def _evaluate(arguments: argparse.Namespace) -> int:
     from aigc_opt.evaluation import evaluate
     from aigc_opt.instance.files import dump_json, load
@@ -351,9 +405,30 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     sample.add_argument("--seed", type=int, required=True, metavar="N")
     sample.add_argument("-o", dest="output", metavar="EPISODE.json", required=True, help="- = standard output")
 
+    fit = command("fit", _fit, "Fit a model's profile to measured steps, quality loss, latency and energy.")
+    fit.add_argument("measurements", metavar="MEASUREMENTS.csv")
+    fit.add_argument(
+        "--quality", default="auto", metavar="KIND",
+        help="auto (default; the least BIC), piecewise_linear (breakpoints are found), exponential, power",
+    )  # fmt: skip
+    fit.add_argument("--plot", metavar="FILE", help="draw fit and residuals: .png, .svg or .pdf")
+    fit.add_argument("-o", dest="output", metavar="PROFILE.json", help="write the profile here; - = standard output")
+
+    train = command("train", _train, "Train a two-timescale agent on a process; goes on where it was stopped.")
+    train.add_argument("instance", metavar="PROCESS.json")
+    train.add_argument("--algorithm", default="t2drl", metavar="A", help="t2drl (default) or ddpg: the plain actor")
+    train.add_argument("--seed", type=int, default=0, metavar="N")
+    train.add_argument("--settings", metavar="SETTINGS.json", help="in the place of defaults (docs/learning.md)")
+    train.add_argument("--time-limit", type=float, metavar="S", help="wall seconds; then a checkpoint, and the best")
+    train.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    train.add_argument("-o", dest="output", metavar="FOLDER", required=True, help="of the agent, log and checkpoint")
+
     evaluate = command("evaluate", _evaluate, "Say how far policies are from the best possible, with confidence.")
     evaluate.add_argument("instance", metavar="INSTANCE_OR_PROCESS")
-    words_of_policy = "a baseline's name, module:name, a model file (.zip, .onnx, .pt), or a file of decisions"
+    words_of_policy = (
+        "a baseline's name, module:name, a model file (.zip, .onnx, .pt), a trained agent's folder "
+        "(FOLDER:cache = only its caches, optimal allocation), or a file of decisions"
+    )
     evaluate.add_argument("--policy", metavar="P", action="append", required=True, help=words_of_policy)
     evaluate.add_argument("--episodes", type=int, metavar="N", help="of a process (default 100)")
     evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="episode e is that of seed N + e")
