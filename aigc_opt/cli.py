@@ -191,7 +191,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         print(found.summary())
     elif arguments.output == "-":
-        sys.stdout.write(dump_json(found.to_dict()))
+        _put(dump_json(found.to_dict()))
     else:
         found.save(arguments.output)
         _say(f"wrote {arguments.output}: {found.quality.kind}, R^2 {found.r2['quality']:.4f}")
