@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_opt.errors import InputError, MissingSolverError
+from aigc_opt.tradeoffs.commands import add_exploring
 
 DONE, REFUSED, BAD_INPUT, UNKNOWN, INTERNAL = range(5)
 
@@ -66,6 +67,19 @@ def main(argv: list[str] | None = None) -> int:
         if interrupt is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, interrupt)
     return status
+
+
+ATOMIC_CHARACTERS = 1024
+"""At most 4 bytes each, and so many bytes go into a pipe at once or not at all."""
+
+
+def _put(text: str) -> None:
+    """Write to standard output, whole even where a signal arrives while whoever reads is slow.
+
+    Where Python's output is unbuffered, what a signal cuts off from a single long write is lost.
+    """
+    for i in range(0, len(text), ATOMIC_CHARACTERS):
+        sys.stdout.write(text[i : i + ATOMIC_CHARACTERS])
 
 
 def _say(text: str) -> None:
@@ -142,7 +156,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     }
     instance = GENERATORS[arguments.problem](**options)
     if arguments.output == "-":
-        sys.stdout.write(dump_json(instance.to_dict()))
+        _put(dump_json(instance.to_dict()))
     else:
         save(instance, arguments.output)
         _say(f"wrote {arguments.output}: {instance.name}")
@@ -156,10 +170,64 @@ def _sample(arguments: argparse.Namespace) -> int:
     _check_writable(arguments.output)
     episode = sample(load(arguments.instance), arguments.seed)
     if arguments.output == "-":
-        sys.stdout.write(dump_json(episode.to_dict()))
+        _put(dump_json(episode.to_dict()))
     else:
         save(episode, arguments.output)
         _say(f"wrote {arguments.output}: {episode.name}")
+    return DONE
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    from aigc_opt.instance.files import dump_json
+    from aigc_opt.instance.fit import fit
+    from aigc_opt.instance.measurements import read_measurements
+
+    _check_writable(arguments.output)
+    _check_writable(arguments.plot)
+    measurements = read_measurements(arguments.measurements)
+    found = fit(measurements, arguments.quality, origin=arguments.measurements)
+    for line in found.warnings:
+        _say(f"aigc-opt: warning: {line}")
+    if arguments.output is None:
+        print(found.summary())
+    elif arguments.output == "-":
+        sys.stdout.write(dump_json(found.to_dict()))
+    else:
+        found.save(arguments.output)
+        _say(f"wrote {arguments.output}: {found.quality.kind}, R^2 {found.r2['quality']:.4f}")
+    if arguments.plot is not None:
+        from aigc_opt.plot.fitted_curves import save_fitted_curves
+
+        save_fitted_curves(found, measurements, arguments.plot)
+        _say(f"wrote {arguments.plot}")
+    return DONE
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from aigc_opt.control import Control
+    from aigc_opt.instance.files import load
+
+    try:
+        from aigc_opt.learning.settings import read_settings
+        from aigc_opt.learning.training import train
+    except ImportError:
+        words = 'training needs torch, which is not installed; get it with: pip install "aigc_opt[learn]"'
+        raise MissingSolverError(words) from None
+    process, settings = load(arguments.instance), read_settings(arguments.settings, arguments.algorithm)
+    settings_words = "" if arguments.settings is None else f" --settings {arguments.settings}"
+    command = (
+        f"aigc-opt train {arguments.instance} --algorithm {arguments.algorithm} --seed {arguments.seed}"
+        f"{settings_words} -o {arguments.output}"
+    )
+    show = None if arguments.quiet else lambda row: _say(f"{row.elapsed_s:8.1f} s  {row.event}")
+    control = Control(arguments.time_limit, show)
+    trained = train(process, settings, arguments.seed, arguments.output, control, command)
+    where = f"{arguments.output}: {trained.frames} of {trained.frames_wanted} frames"
+    if trained.best is None:
+        _say(f"{where}, no agent validated yet; the same command goes on")
+        return UNKNOWN
+    goes_on = "" if trained.frames >= trained.frames_wanted else "; the same command goes on"
+    _say(f"{where}, the best agent's validated mean cost is {trained.best:.4f}{goes_on}")
     return DONE
 
 
@@ -225,7 +293,7 @@ def _give(arguments: argparse.Namespace, instance: Any, result: Any) -> int:
         print(_summary(instance, result))
     else:
         if arguments.output == "-":
-            sys.stdout.write(dump_json(result.to_dict()))
+            _put(dump_json(result.to_dict()))
         else:
             result.save(arguments.output)
             _say(f"wrote {arguments.output}: {result!r}")
@@ -337,9 +405,30 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     sample.add_argument("--seed", type=int, required=True, metavar="N")
     sample.add_argument("-o", dest="output", metavar="EPISODE.json", required=True, help="- = standard output")
 
+    fit = command("fit", _fit, "Fit a model's profile to measured steps, quality loss, latency and energy.")
+    fit.add_argument("measurements", metavar="MEASUREMENTS.csv")
+    fit.add_argument(
+        "--quality", default="auto", metavar="KIND",
+        help="auto (default; the least BIC), piecewise_linear (breakpoints are found), exponential, power",
+    )  # fmt: skip
+    fit.add_argument("--plot", metavar="FILE", help="draw fit and residuals: .png, .svg or .pdf")
+    fit.add_argument("-o", dest="output", metavar="PROFILE.json", help="write the profile here; - = standard output")
+
+    train = command("train", _train, "Train a two-timescale agent on a process; goes on where it was stopped.")
+    train.add_argument("instance", metavar="PROCESS.json")
+    train.add_argument("--algorithm", default="t2drl", metavar="A", help="t2drl (default) or ddpg: the plain actor")
+    train.add_argument("--seed", type=int, default=0, metavar="N")
+    train.add_argument("--settings", metavar="SETTINGS.json", help="in the place of defaults (docs/learning.md)")
+    train.add_argument("--time-limit", type=float, metavar="S", help="wall seconds; then a checkpoint, and the best")
+    train.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    train.add_argument("-o", dest="output", metavar="FOLDER", required=True, help="of the agent, log and checkpoint")
+
     evaluate = command("evaluate", _evaluate, "Say how far policies are from the best possible, with confidence.")
     evaluate.add_argument("instance", metavar="INSTANCE_OR_PROCESS")
-    words_of_policy = "a baseline's name, module:name, a model file (.zip, .onnx, .pt), or a file of decisions"
+    words_of_policy = (
+        "a baseline's name, module:name, a model file (.zip, .onnx, .pt), a trained agent's folder "
+        "(FOLDER:cache = only its caches, optimal allocation), or a file of decisions"
+    )
     evaluate.add_argument("--policy", metavar="P", action="append", required=True, help=words_of_policy)
     evaluate.add_argument("--episodes", type=int, metavar="N", help="of a process (default 100)")
     evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="episode e is that of seed N + e")
@@ -355,6 +444,8 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     export = command("export", _export, "Write an instance's formulation: .lp, .mps (the program) or .tex.")
     export.add_argument("instance", metavar="INSTANCE")
     export.add_argument("-o", dest="output", metavar="FILE", required=True)
+
+    add_exploring(command)
     return parser
 
 

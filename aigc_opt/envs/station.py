@@ -146,25 +146,28 @@ class Station:
             initial=e.initial if initial is None else initial,
         )  # fmt: skip
 
-    def slot_costs(self, slots: Slots, grants: Grants) -> np.ndarray:
-        """Cost of n slots, shape (n,): delays and losses of feasible grants, as the objective weighs them."""
+    def request_costs(self, slots: Slots, grants: Grants) -> np.ndarray:
+        """Cost of each request of n slots, (n, U): delay and loss of feasible grants, as the objective weighs them."""
         e = self.template
         edge = e.curves.value(slots.model, grants.steps)
-        cost = np.where(grants.at_edge, edge, self.cloud(slots)).sum(axis=1)
-        sent = e.weight_delay
-        if sent:
+        cost = np.where(grants.at_edge, edge, self.cloud(slots))
+        if e.weight_delay:
             up = self._seconds(slots.uplink_mbit, slots.uplink_gain, grants.uplink_share, e.user_power_w, e.uplink_hz)
             down = self._seconds(slots.downlink_mbit, slots.downlink_gain, grants.downlink_share, e.power_w,
                                  e.downlink_hz)  # fmt: skip
-            cost += sent * (up + down)
+            cost += e.weight_delay * (up + down)
         return cost
 
+    def slot_costs(self, slots: Slots, grants: Grants) -> np.ndarray:
+        """Cost of n slots, shape (n,)."""
+        return self.request_costs(slots, grants).sum(axis=1)
+
     def _seconds(self, mbit: np.ndarray, gain: np.ndarray, share: np.ndarray, watt, hertz: float) -> np.ndarray:
-        """Sum of the transfer times of each slot, s, at R(b) = b B log2(1 + p g / (N0 b B)) (formulations, 3)."""
+        """Transfer time of each request, s, at R(b) = b B log2(1 + p g / (N0 b B)) (formulations, 3)."""
         width = np.where(mbit > 0, share, 1.0) * hertz
         with np.errstate(divide="ignore", over="ignore"):
             rate = width * np.log1p(watt * gain / (self.template.noise_w_per_hz * width))
-            return (1e6 * np.log(2.0) * mbit / rate).sum(axis=1)
+            return 1e6 * np.log(2.0) * mbit / rate
 
     def switch_costs(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Cost of going from caches `before` to caches `after`, each (..., M) of bool; sum scale."""

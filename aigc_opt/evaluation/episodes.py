@@ -21,7 +21,15 @@ from aigc_opt.evaluation.relaxation import relaxed_bound
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.sample import draw_episodes, sample
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
-from aigc_opt.policies.load import Decisions, NetworkPolicy, decisions_or_act, imported, is_path, two_timescale_policy
+from aigc_opt.policies.load import (
+    AgentFolder,
+    Decisions,
+    NetworkPolicy,
+    decisions_or_act,
+    imported,
+    is_path,
+    two_timescale_policy,
+)
 from aigc_opt.policies.two_timescale import BASELINES
 from aigc_opt.problems.problem import problem_of
 from aigc_opt.result import Check, Limit, Result, Solution
@@ -163,6 +171,9 @@ class Episodes:
             found = decisions_or_act(spec)
             if isinstance(found, Decisions):
                 return self._recorded(found)
+            if isinstance(found, AgentFolder):
+                agent = found.policy(station, self.setting.seed)
+                return lambda instance, seed, result: self._roll(agent.seeded(seed), strict, name)
             policy = NetworkPolicy(found, station, spec)
             return lambda instance, seed, result: self._roll(policy, strict)
         found = imported(spec) if isinstance(spec, str) else spec

@@ -22,7 +22,7 @@ from aigc_opt.evaluation.nonanticipative import REPLICATIONS, SLOTS, TRAINING_SL
 from aigc_opt.evaluation.report import Report, make_report
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.files import load
-from aigc_opt.policies.load import is_path
+from aigc_opt.policies.load import is_path, path_in
 
 EPISODES = 100
 """Episodes of a process, unless told otherwise."""
@@ -246,7 +246,8 @@ def _key(setting: Setting) -> str:
     for name, spec in setting.policies.items():
         words.append([name, spec if isinstance(spec, str) else repr(type(spec))])
         if isinstance(spec, str) and is_path(spec):
-            files = [Path(spec)] if Path(spec).is_file() else sorted(p for p in Path(spec).rglob("*") if p.is_file())
+            place = path_in(spec)
+            files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
             words += [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     digest.update(json.dumps(words).encode())
     return digest.hexdigest()

@@ -118,7 +118,15 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _read_text(path: str | os.PathLike[str], limit: int) -> str:
+def read_bytes(path: str | os.PathLike[str], limit: int, hint: str = "") -> bytes:
+    """Read a whole file of at most `limit` bytes; `hint` is added to what is said of a larger one.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it cannot be read, or it is larger.
+
+    """
     origin = str(path)
     try:
         with open(path, "rb") as file:
@@ -131,9 +139,15 @@ def _read_text(path: str | os.PathLike[str], limit: int) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(origin, [f"cannot be read: {reason}"]) from None
-    hint = "; long arrays of requests can be put into an npz" if limit == INSTANCE_BYTES else ""
     if max(size, len(raw)) > limit:
         raise InputError(origin, [f"is larger than {limit // 2**20} MiB, the most that is read{hint}"])
+    return raw
+
+
+def _read_text(path: str | os.PathLike[str], limit: int) -> str:
+    origin = str(path)
+    hint = "; long arrays of requests can be put into an npz" if limit == INSTANCE_BYTES else ""
+    raw = read_bytes(path, limit, hint)
     if not raw or raw.isspace():
         raise InputError(origin, ["is empty, expected one JSON object"])
     # Counted in the text, strings included: far cheaper than to build a million objects and then refuse them.
@@ -330,7 +344,7 @@ def write_npz(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> No
     packed = io.BytesIO()
     plain = {key: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for key, array in arrays.items()}
     np.savez_compressed(packed, **plain)
-    _write(path, packed.getvalue())
+    write_bytes(path, packed.getvalue())
 
 
 def dump_json(data: dict[str, Any]) -> str:
@@ -359,10 +373,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         If the file cannot be written there.
 
     """
-    _write(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"))
 
 
-def _write(path: str | os.PathLike[str], content: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file at once, as `write_text` does."""
     try:
         target = Path(os.path.realpath(path))  # a link stays one, what it points to is replaced
         if target.is_dir():

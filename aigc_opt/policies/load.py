@@ -20,11 +20,14 @@ import numpy as np
 from aigc_opt.envs import features
 from aigc_opt.envs.actions import raw_grants_of, slot_action_size
 from aigc_opt.envs.station import Grants, Station
-from aigc_opt.errors import InputError
+from aigc_opt.errors import InputError, MissingSolverError
 from aigc_opt.policies.learned import ENDINGS, Act, act_of, choice, probe
 from aigc_opt.policies.two_timescale import Popular
 from aigc_opt.policies.views import FrameView, SlotView
 from aigc_opt.problems.two_timescale.enumeration import feasible_caches
+
+AGENT_FILE = "agent.json"
+"""What a folder with an agent holds."""
 
 NUMBERED_CACHES = 4096
 """With at most so many feasible caches a network may choose one by its number."""
@@ -53,12 +56,47 @@ class Decisions:
         return file
 
 
+CACHE_ALONE = ":cache"
+"""Behind an agent's folder: only its caches, with the optimal allocation."""
+
+
+@dataclass(frozen=True)
+class AgentFolder:
+    """A folder with an agent of `aigc_opt.learning`; with `alone` only its caches are asked for."""
+
+    path: Path
+    alone: bool
+
+    def policy(self, station: Station, seed: int) -> Any:
+        """Return the agent as a policy; `seed` is that of the noise that its actor starts from.
+
+        Raises
+        ------
+        InputError
+            If its files are damaged, or it is for another number of models.
+        MissingSolverError
+            If PyTorch is not installed.
+
+        """
+        try:
+            from aigc_opt.learning.policy import LearnedCache, LearnedPolicy
+        except ImportError:
+            words = 'a learned agent needs torch, which is not installed; get it with: pip install "aigc_opt[learn]"'
+            raise MissingSolverError(words) from None
+        return (LearnedCache if self.alone else LearnedPolicy)(self.path, station, seed)
+
+
+def path_in(spec: str) -> Path:
+    """Return the file or folder that a policy's name means."""
+    return Path(spec.removesuffix(CACHE_ALONE))
+
+
 def is_path(spec: str) -> bool:
     """Whether a policy's name means a file or folder: it has an ending or a separator of one, or is there."""
-    return Path(spec).suffix in (*ENDINGS, ".json", ".npz") or os.sep in spec or Path(spec).exists()
+    return Path(spec).suffix in (*ENDINGS, ".json", ".npz") or os.sep in spec or path_in(spec).exists()
 
 
-def decisions_or_act(spec: str) -> Decisions | Act:
+def decisions_or_act(spec: str) -> Decisions | AgentFolder | Act:
     """Read a file or folder that a policy's name means.
 
     Raises
@@ -67,6 +105,9 @@ def decisions_or_act(spec: str) -> Decisions | Act:
         If there is none, or it is of no kind that is known.
 
     """
+    path = path_in(spec)
+    if (path / AGENT_FILE).is_file():
+        return AgentFolder(path, spec.endswith(CACHE_ALONE))
     path = Path(spec)
     if path.is_dir() or (path.is_file() and path.suffix == ".json"):
         return Decisions(path)

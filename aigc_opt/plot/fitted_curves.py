@@ -1,0 +1,70 @@
+"""A fitted profile beside its measurements, and what it misses."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from aigc_opt.errors import InputError
+from aigc_opt.instance.fit import Fit
+from aigc_opt.instance.measurements import Measurements
+
+
+def plot_fitted_curves(fit: Fit, measurements: Measurements, axes=None):
+    """Draw quality loss and latency with their residuals below.
+
+    Parameters
+    ----------
+    fit : Fit
+    measurements : Measurements
+        Those that the fit is of.
+    axes : array of matplotlib Axes, shape (2, 2), optional
+        New ones by default.
+
+    Returns
+    -------
+    array of matplotlib Axes, shape (2, 2)
+        Above the curves, below the residuals; quality on the left, latency on the right.
+
+    """
+    if axes is None:
+        from matplotlib.figure import Figure
+
+        shared = {"sharex": True, "gridspec_kw": {"height_ratios": [3, 1]}}
+        axes = Figure(figsize=(9, 4.8), layout="constrained").subplots(2, 2, **shared)
+    steps = np.linspace(*fit.steps, 400)
+    latency = fit.latency
+    columns = (
+        ("quality loss", measurements.quality_loss, fit.quality.value, fit.quality.kind.replace("_", " "), "quality"),
+        ("latency, s", measurements.latency_s, lambda s: latency.base_s + latency.per_step_s * s, "affine", "latency"),
+    )
+    for k, (label, measured, curve, kind, name) in enumerate(columns):
+        above, below = axes[0, k], axes[1, k]
+        above.plot(measurements.steps, measured, ".", color="0.55", label="measured")
+        above.plot(steps, curve(steps), color="C0", label=f"{kind}, $R^2$ = {fit.r2[name]:.4f}")
+        above.set_ylabel(label)
+        above.legend(loc="upper right" if k == 0 else "upper left")
+        below.axhline(0.0, color="C0", linewidth=1)
+        below.plot(measurements.steps, measured - curve(measurements.steps), ".", color="0.55")
+        below.set(xlabel="denoising steps", ylabel="residual")
+    return axes
+
+
+def save_fitted_curves(fit: Fit, measurements: Measurements, path: str | os.PathLike[str]) -> None:
+    """Draw into a file; its ending says the format.
+
+    Raises
+    ------
+    InputError
+        If matplotlib is missing, or the file's ending is none that it writes.
+
+    """
+    try:
+        axes = plot_fitted_curves(fit, measurements)
+    except ImportError:
+        raise InputError(str(path), ['pictures need matplotlib: pip install "aigc_opt[plot]"']) from None
+    try:
+        axes[0, 0].figure.savefig(path, dpi=120)
+    except (ValueError, OSError) as error:
+        raise InputError(str(path), [f"cannot be written: {error}"]) from None
