@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import warnings
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def solve(
     seed: int = 0,
     bound: bool = True,
     progress: Progress | None = None,
+    start: Solution | None = None,
 ) -> Result:
     """Solve an instance and return a certified interval.
 
@@ -64,6 +66,9 @@ def solve(
         Whether a heuristic's point gets a lower bound beside it.
     progress : callable, optional
         Called with a `TraceRow` as the solve goes on; `ProgressLine()` shows it on standard error.
+    start : Solution, optional
+        A point to begin from, such as the solution of a neighbouring instance; it is checked before it is used.
+        Deployment's ``exact`` uses one.
 
     Returns
     -------
@@ -78,7 +83,30 @@ def solve(
         If the method's point is refused by the checker, or its bound contradicts it.
 
     """
-    instance = _loaded(instance)
+    problem, name, task = asked(_loaded(instance), method, solver, gap, time_limit, seed, bound, progress, start)
+    with task.control.catching_interrupts():
+        return _result(problem, task, name, problem.methods[name](task))
+
+
+def asked(
+    instance: Instance,
+    method: str | None = None,
+    solver: str | None = None,
+    gap: float = 1e-4,
+    time_limit: float | None = None,
+    seed: int = 0,
+    bound: bool = True,
+    progress: Progress | None = None,
+    start: Solution | None = None,
+) -> tuple[Problem, str, Task]:
+    """Check the arguments of `solve`; return the problem, the method's name and what it is asked, its clock running.
+
+    Raises
+    ------
+    InputError
+        If an argument is not what it must be.
+
+    """
     problem = problem_of(instance)
     name = method or problem.method_of_solver.get(solver or "", problem.default_method)
     faults = []
@@ -89,15 +117,17 @@ def solve(
     if not (_is_number(gap) and 0 <= gap < math.inf):
         faults.append(f"gap must be a finite number >= 0, got {gap}")
     faults += _faults_of_limits(time_limit, seed)
+    if start is not None and name not in problem.starts:
+        usable = " or ".join(problem.starts) or "none"
+        faults.append(f"a start can be given to method {usable} of {problem.name}, not to {name}")
     if faults:
         raise InputError(problem.name, faults)
     control = Control(time_limit, progress)
     task = Task(
         instance, control, gap, seed, solver or problem.solvers[0], bound,
-        check=lambda solution: problem.check(instance, solution),
+        check=lambda solution: problem.check(instance, solution), start=start,
     )  # fmt: skip
-    with control.catching_interrupts():
-        return _result(problem, task, name, problem.methods[name](task))
+    return problem, name, task
 
 
 def bound(
@@ -263,8 +293,27 @@ def _read_solution(
     return point, data
 
 
-def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:
-    """Check what a method found, and say what it is worth."""
+@dataclass(frozen=True)
+class Judged:
+    """What a method found is worth: the interval after the checker's word, and why its bound holds."""
+
+    status: Status
+    objective: float | None
+    lower_bound: float | None
+    gap: float | None
+    proof: Proof
+    terms: dict[str, float] | None
+
+
+def judged(problem: Problem, task: Task, method: str, found: Found) -> Judged:
+    """Check what a method found, and say what it is worth.
+
+    Raises
+    ------
+    SolverError
+        If the checker refuses the point, or the bound contradicts it.
+
+    """
     objective = terms = None
     lower_bound, proof = found.lower_bound, found.proof
     if found.solution is not None:
@@ -290,6 +339,12 @@ def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:
     else:
         status = Status.UNKNOWN if lower_bound is None else Status.BOUND_ONLY
     task.control.report("infeasible" if found.infeasible else "done", objective, lower_bound)
+    return Judged(status, objective, lower_bound, gap, proof, terms)
+
+
+def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:
+    """Return what a method found as a result."""
+    worth = judged(problem, task, method, found)
     return Result(
         instance={
             "name": task.instance.name,
@@ -297,13 +352,13 @@ def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:
             "sha256": task.instance.sha256,
         },
         method=method,
-        status=status,
+        status=worth.status,
         limit=found.limit,
-        objective=objective,
-        lower_bound=lower_bound,
+        objective=worth.objective,
+        lower_bound=worth.lower_bound,
         gap_tolerance=task.gap,
-        proof=proof,
-        terms=terms,
+        proof=worth.proof,
+        terms=worth.terms,
         trace=tuple(task.control.trace),
         runtime_s=round(task.control.elapsed_s, 6),
         seed=task.seed,

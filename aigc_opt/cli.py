@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_opt.errors import InputError, MissingSolverError
+from aigc_opt.tradeoffs.commands import add_exploring
 
 DONE, REFUSED, BAD_INPUT, UNKNOWN, INTERNAL = range(5)
 
@@ -66,6 +67,19 @@ def main(argv: list[str] | None = None) -> int:
         if interrupt is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, interrupt)
     return status
+
+
+ATOMIC_CHARACTERS = 1024
+"""At most 4 bytes each, and so many bytes go into a pipe at once or not at all."""
+
+
+def _put(text: str) -> None:
+    """Write to standard output, whole even where a signal arrives while whoever reads is slow.
+
+    Where Python's output is unbuffered, what a signal cuts off from a single long write is lost.
+    """
+    for i in range(0, len(text), ATOMIC_CHARACTERS):
+        sys.stdout.write(text[i : i + ATOMIC_CHARACTERS])
 
 
 def _say(text: str) -> None:
@@ -142,7 +156,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     }
     instance = GENERATORS[arguments.problem](**options)
     if arguments.output == "-":
-        sys.stdout.write(dump_json(instance.to_dict()))
+        _put(dump_json(instance.to_dict()))
     else:
         save(instance, arguments.output)
         _say(f"wrote {arguments.output}: {instance.name}")
@@ -156,7 +170,7 @@ def _sample(arguments: argparse.Namespace) -> int:
     _check_writable(arguments.output)
     episode = sample(load(arguments.instance), arguments.seed)
     if arguments.output == "-":
-        sys.stdout.write(dump_json(episode.to_dict()))
+        _put(dump_json(episode.to_dict()))
     else:
         save(episode, arguments.output)
         _say(f"wrote {arguments.output}: {episode.name}")
@@ -279,7 +293,7 @@ def _give(arguments: argparse.Namespace, instance: Any, result: Any) -> int:
         print(_summary(instance, result))
     else:
         if arguments.output == "-":
-            sys.stdout.write(dump_json(result.to_dict()))
+            _put(dump_json(result.to_dict()))
         else:
             result.save(arguments.output)
             _say(f"wrote {arguments.output}: {result!r}")
@@ -430,6 +444,8 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     export = command("export", _export, "Write an instance's formulation: .lp, .mps (the program) or .tex.")
     export.add_argument("instance", metavar="INSTANCE")
     export.add_argument("-o", dest="output", metavar="FILE", required=True)
+
+    add_exploring(command)
     return parser
 
 

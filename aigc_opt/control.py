@@ -29,12 +29,18 @@ class Control:
     progress : callable, optional
         Called with a `TraceRow` whenever the interval moves, and now and then in between.
 
+    Attributes
+    ----------
+    cut : Limit or None
+        What `stop` first said to anybody who asked, here or in a part: None = nothing was cut short.
+
     """
 
     def __init__(self, time_limit: float | None = None, progress: Progress | None = None):
         self.started = time.perf_counter()
         self.time_limit = time_limit
         self.interrupted = False
+        self.cut: Limit | None = None
         self.trace: list[TraceRow] = []
         self._progress = progress
         self._objective: float | None = None
@@ -54,9 +60,9 @@ class Control:
     @property
     def stop(self) -> Limit | None:
         """Why the method has to end now, or None."""
-        if self.interrupted:
-            return Limit.INTERRUPT
-        return Limit.TIME if self.remaining_s <= 0 else None
+        why = Limit.INTERRUPT if self.interrupted else Limit.TIME if self.remaining_s <= 0 else None
+        self.cut = self.cut or why
+        return why
 
     def part(self, share: float = 1.0, most_s: float | None = None) -> Control:
         """Return a control for a part of the solve: at most `share` of the time that is left, and `most_s` seconds.
@@ -123,7 +129,9 @@ class _Part(Control):
 
     @property
     def stop(self) -> Limit | None:
-        return self._whole.stop or super().stop
+        why = self._whole.stop or super().stop
+        self._whole.cut = self._whole.cut or why
+        return why
 
     def report(self, event: str, objective: float | None = None, lower_bound: float | None = None) -> None:
         self._whole.report(event, objective, lower_bound)

@@ -335,3 +335,34 @@ def record_violations(data: dict[str, Any], check: Check) -> list[Violation]:
     if bound is not None and objective is not None and bound > objective + 1e-6 * scale:
         note("lower_bound", bound - objective)
     return found
+
+
+def shape_faults(data: dict[str, Any]) -> list[Fault]:
+    """Faults of a parsed result file as far as they can be told without its instance: keys, types, the trace."""
+    found = [Fault(path_of((key,)), "is required, but missing") for key in RESULT_KEYS if key not in data]
+    if found:
+        return found
+    head, rows = data["instance"], data["trace"]
+    if not isinstance(head, dict) or not all(isinstance(head.get(key), str) for key in ("name", "problem", "sha256")):
+        found.append(Fault("instance", "must be an object with name, problem and sha256"))
+    for key in ("objective", "lower_bound", "gap", "runtime_s"):
+        if data[key] is not None and not _is_real(data[key]):
+            found.append(Fault(key, f"must be a finite number or null, got {describe(data[key])}"))
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and set(row) == _TRACE for row in rows):
+        found.append(Fault("trace", f"must be a list of objects with {', '.join(sorted(_TRACE))}"))
+    elif not all(_is_real(row["elapsed_s"]) for row in rows) or data["runtime_s"] is None:
+        found.append(Fault("trace", "must have a number of seconds in every row, and the result a runtime_s"))
+    if data["terms"] is not None and not (
+        isinstance(data["terms"], dict) and all(map(_is_real, data["terms"].values()))
+    ):
+        found.append(Fault("terms", "must be an object of finite numbers or null"))
+    if not isinstance(data["certificate"], dict):
+        found.append(Fault("certificate", f"must be an object, got {describe(data['certificate'])}"))
+    return found
+
+
+_TRACE = {"elapsed_s", "objective", "lower_bound", "event"}
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -92,7 +92,7 @@ def solve_with_scip(
     Parameters
     ----------
     instance : Instance
-        Of a problem whose `build_model` makes a minimisation.
+        Of a problem whose `build_global` or `build_model` makes a minimisation.
     gap : float
         Relative gap at which SCIP may end.
     control : Control
@@ -214,10 +214,11 @@ def _child(path: str, gap: float, limit_s: float, seed: int) -> None:
 
     instance = load(path)
     program = Path(path).with_suffix(".nl")
+    problem = problem_of(instance)
+    build = problem.build_global or problem.build_model
+    built = build(instance)  # kept: variables know their component only as long as their model lives
     with open(program, "w", newline="") as stream:
-        info = NLWriter().write(
-            problem_of(instance).build_model(instance), stream, linear_presolve=False, scale_model=False
-        )
+        info = NLWriter().write(built, stream, linear_presolve=False, scale_model=False)
     indices = [(variable.parent_component().local_name, _index(variable.index())) for variable in info.variables]
     model = Model()
     model.hideOutput()
@@ -230,7 +231,9 @@ def _child(path: str, gap: float, limit_s: float, seed: int) -> None:
     model.setParam("randomization/randomseedshift", seed)
     # Many rounds of cuts at every node cost more than the nodes that they save on these programs.
     model.setSeparating(SCIP_PARAMSETTING.FAST)
-    variables = sorted(model.getVars(), key=lambda variable: int(variable.name.lstrip("xbi")))
+    # The reader names variables x3, b4, i5 by their place in the file, and adds one for a constant in the objective.
+    own = [variable for variable in model.getVars() if variable.name != "objconstant"]
+    variables = sorted(own, key=lambda variable: int(variable.name.lstrip("xbi")))
 
     def tell(**more: Any) -> None:
         line = {"primal": _finite(model.getPrimalbound()), "dual": _finite(model.getDualbound()), **more}

@@ -41,6 +41,38 @@ FEASIBILITY = 1e-5
 """Largest violation (relative to the row's or bound's size) of a point that is taken from a solver at all."""
 
 
+_making = threading.Lock()
+_banner_printed = False
+
+
+def _silent_highs() -> highspy.Highs:
+    """Make a HiGHS object that prints nothing.
+
+    HiGHS 1.16.0 prints its name to standard output as a process makes its first object, before there is anything to
+    set an option of. That would stand in front of the JSON, so that the first one is made with the output elsewhere.
+    """
+    global _banner_printed
+    with _making:
+        try:
+            output = None if _banner_printed else os.dup(1)
+        except OSError:  # closed by whoever started us
+            output = None
+        if output is None:
+            highs = highspy.Highs()
+        else:
+            try:
+                with open(os.devnull, "wb") as nowhere:
+                    os.dup2(nowhere.fileno(), 1)
+                highs = highspy.Highs()
+            finally:
+                os.dup2(output, 1)
+                os.close(output)
+        _banner_printed = True
+    if highs.setOptionValue("output_flag", False) == HighsStatus.kError:
+        raise SolverError("HiGHS could not set an option")
+    return highs
+
+
 class Answer(StrEnum):
     """What a solver's run ended with. `STOPPED`: by a limit, with or without a point and a bound."""
 
@@ -113,8 +145,7 @@ class Highs:
 
     def _renew(self) -> None:
         """Make a solver that holds the program."""
-        self._highs = highspy.Highs()
-        self._check(self._highs.setOptionValue("output_flag", False), "set an option")
+        self._highs = _silent_highs()
         if self.program.cost.size:
             _pass(self._highs, self._scaled)
 
@@ -217,7 +248,17 @@ class Highs:
         if highs.getModelStatus() == HighsModelStatus.kUnboundedOrInfeasible:
             self._check(highs.setOptionValue("presolve", "off"), "set an option")
             self._check(highs.run(), "run without presolve")
-        return self._outcome(control)
+        outcome = self._outcome(control)
+        if start is not None and outcome.answer is Answer.OPTIMAL and self._claims_better_than(outcome.objective):
+            # HiGHS 1.16.0 may give the starting point back where presolve made a better one of it.
+            self._check(highs.clearSolver(), "forget a starting point")
+            return self.solve(gap, control, seed, None, on_point, report_bounds, options)
+        return outcome
+
+    def _claims_better_than(self, objective: float) -> bool:
+        """Whether HiGHS says that its point costs less than that point does."""
+        claimed = self._highs.getInfo().objective_function_value / self._cost_scale
+        return objective - claimed > 1e-6 * max(1.0, abs(objective))
 
     def _set_options(
         self, gap: float, control: Control | None, seed: int, options: Mapping[str, object] = MappingProxyType({})
@@ -494,8 +535,7 @@ def write_program(program: LinearProgram, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     if target.suffix not in (".lp", ".mps"):
         raise InputError(str(path), ["must end in .lp or .mps"])
-    highs = highspy.Highs()
-    highs.setOptionValue("output_flag", False)
+    highs = _silent_highs()
     _pass(highs, program, names=True)
     try:
         with tempfile.TemporaryDirectory(prefix=".export", dir=target.parent) as folder:

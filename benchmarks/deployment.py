@@ -1,6 +1,7 @@
 """How far each deployment instance closes, and how good the heuristics are, in one run; prints Markdown tables.
 
     python benchmarks/deployment.py [--time-limit 100] [--only melbourne] [--heuristics] [--output FILE.md]
+    python benchmarks/deployment.py --size 12x30x48 --method lagrangian --time-limit 120
 
 Instances: the committed real ones, and generated ones of every family. Every interval is checked again from its result
 file by the command line's own ``check``.
@@ -39,12 +40,12 @@ def checked(instance, result) -> bool:
         return aigc_opt.check(instance, Path(folder) / "result.json").feasible
 
 
-def exact_rows(chosen, time_limit: float):
-    """Yield a table of the exact method."""
+def rows(chosen, method: str, time_limit: float):
+    """Yield a table of one method."""
     yield "| instance | objective | lower bound | bound by | gap | seconds | checked |"
     yield "|---|---:|---:|---|---:|---:|---|"
     for instance in chosen:
-        result = aigc_opt.solve(instance, time_limit=time_limit)
+        result = aigc_opt.solve(instance, method=method, time_limit=time_limit)
         yield (
             f"| {instance.name} | {result.objective:,.2f} | {result.lower_bound:,.2f} | {result.proof} | "
             f"{100 * result.gap:.3f}% | {result.runtime_s:.1f} | {'yes' if checked(instance, result) else 'NO'} |"
@@ -53,7 +54,7 @@ def exact_rows(chosen, time_limit: float):
 
 def heuristic_rows(chosen, time_limit: float):
     """Yield a table of the heuristics' objectives, each over the best lower bound known in this run."""
-    names = [name for name in PROBLEM.methods if name != "exact"]
+    names = [name for name in PROBLEM.methods if name not in ("exact", "lagrangian")]
     yield f"| instance | {' | '.join(names)} |"
     yield f"|---|{'---:|' * len(names)}"
     for instance in chosen:
@@ -70,15 +71,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time-limit", type=float, default=100.0, help="seconds for each solve (default 100)")
     parser.add_argument("--only", default="", help="only instances whose name has this in it")
+    parser.add_argument("--size", help="only a generated instance, servers x models x slots, such as 12x30x48")
+    parser.add_argument("--method", default="exact", help="exact (default) or lagrangian")
     parser.add_argument("--heuristics", action="store_true", help="the heuristics' table instead of the exact one")
     parser.add_argument("--output", type=Path, help="also write the table here")
     arguments = parser.parse_args()
-    chosen = [instance for instance in instances() if arguments.only in instance.name]
-    made = heuristic_rows if arguments.heuristics else exact_rows
+    made_here = [generate_deployment(*map(int, arguments.size.split("x")), seed=0)] if arguments.size else instances()
+    chosen = [instance for instance in made_here if arguments.only in instance.name]
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
     lines = [f"{os.cpu_count()} cores, {platform.machine()}; {used}; {arguments.time_limit:g} s each.", ""]
     print("\n".join(lines), flush=True)
-    for line in made(chosen, arguments.time_limit):
+    table = (
+        heuristic_rows(chosen, arguments.time_limit)
+        if arguments.heuristics
+        else rows(chosen, arguments.method, arguments.time_limit)
+    )
+    for line in table:
         print(line, flush=True)
         lines.append(line)
     if arguments.output:

@@ -565,6 +565,17 @@ def main():
     if options.problem != "deployment":
         for name, size in OFFLOADING_SIZES.items():
             write(options.out / "offloading", build_offloading(name, size, sites, users, catalogue))
+        write_positions(options.out / "offloading" / "melbourne-cbd-positions.csv", sites, users)
+
+
+def write_positions(path, sites, users):
+    """Write where sites and users are, for maps: instances hold rates only."""
+    site_names, site_positions = sites
+    names = [*site_names, *(f"user-{n + 1}" for n in range(len(users)))]
+    degrees = [*site_positions.tolist(), *users.tolist()]
+    rows = (f"{name},{at[0]:.6f},{at[1]:.6f}" for name, at in zip(names, degrees, strict=True))
+    path.write_text("\n".join(["name,latitude,longitude", *rows, ""]), encoding="utf-8", newline="\n")
+    print(f"{path}: {path.stat().st_size} bytes")
 
 
 def write(folder, instance):

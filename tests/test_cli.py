@@ -225,12 +225,14 @@ def test_a_second_interrupt_loses_nothing(tmp_path):
     path = tmp_path / "made.json"
     assert call("generate", "deployment", "--servers", 6, "--models", 12, "--slots", 20, "-o", path).returncode == 0
     command = [sys.executable, "-m", "aigc_opt", "solve", str(path), "-o", "-", "--gap", "1e-9"]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # Unbuffered: then nobody but us looks whether a write that a signal interrupts was whole.
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     for line in running.stderr:
         if "cloud only" in line or "feature-aware" in line:
             break
     time.sleep(0.5)
-    for _ in range(3):
+    for _ in range(12):
         running.send_signal(signal.SIGINT)
         time.sleep(0.05)
     out, err = running.communicate(timeout=60)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -189,3 +191,17 @@ def test_further_options_hold_for_one_call_and_wrong_ones_are_refused():
     assert highs.solve().objective == pytest.approx(-2)
     with pytest.raises(SolverError, match="no_such_option"):
         highs.solve(options={"no_such_option": 1})
+
+
+def test_nothing_is_printed_by_the_first_solver_of_a_process():
+    code = (
+        "import numpy as np\n"
+        "from aigc_opt.program import ProgramBuilder\n"
+        "from aigc_opt.solvers import Highs\n"
+        "build = ProgramBuilder()\n"
+        "build.variable('x', np.ones(2), lambda: [('a',), ('b',)])\n"
+        "print('before', flush=True)\n"
+        "print(Highs(build.build()).solve().answer)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=60)
+    assert (done.stdout, done.stderr) == ("before\noptimal\n", "")

@@ -37,6 +37,7 @@ def smooth_ascent(
     control: Control,
     temperatures: Sequence[float],
     iterations: int = 60,
+    scale: np.ndarray | None = None,
 ) -> np.ndarray:
     """Raise a dual function by L-BFGS-B on its smooth copy at falling temperatures.
 
@@ -51,6 +52,8 @@ def smooth_ascent(
     temperatures : sequence of float
     iterations : int
         At most, at each temperature.
+    scale : ndarray, shape (m,), optional
+        Units > 0 of the multipliers; `start` by default.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def smooth_ascent(
     from scipy.optimize import minimize
 
     best, best_value = start, -np.inf
-    scale = np.maximum(start, SMALLEST_SCALE)
+    scale = np.maximum(start if scale is None else scale, SMALLEST_SCALE)
 
     def descend(scaled: np.ndarray, temperature: float) -> tuple[float, np.ndarray]:
         nonlocal best, best_value

@@ -20,4 +20,5 @@ else:
         ("Deployment", "deployment:DeploymentEnv"),
         ("Offloading", "offloading:OffloadingEnv"),
     ):
-        register(id=f"aigc_opt/{name}-v0", entry_point=f"aigc_opt.envs.{place}")
+        many = "aigc_opt.envs.vector:JointVectorEnv" if name == "TwoTimescaleJoint" else None
+        register(id=f"aigc_opt/{name}-v0", entry_point=f"aigc_opt.envs.{place}", vector_entry_point=many)

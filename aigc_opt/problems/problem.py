@@ -31,6 +31,9 @@ class Task:
         Whether a method that makes only points also computes a lower bound.
     check : callable
         The problem's independent checker, for points found on the way.
+    start : Solution or None
+        A point of a neighbouring instance to begin from, for the methods named in `Problem.starts`; nothing is
+        promised about it, so a method checks it first.
 
     """
 
@@ -41,6 +44,7 @@ class Task:
     solver: str
     bound: bool
     check: Callable[[Any], Check]
+    start: Solution | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class Problem:
     Attributes
     ----------
     name : str
+    terms : tuple of str
+        Names of the objective's terms, as in a result.
     read_solution : callable
         (parsed JSON, instance, origin) -> solution.
     check : callable
@@ -84,16 +90,21 @@ class Problem:
         Task -> Found with a lower bound only.
     build_model, build_program : callable
         Instance -> the formulation in Pyomo, and as a `LinearProgram`.
+    build_global : callable or None
+        Instance -> the equivalent formulation in Pyomo that a global solver gets; None = that of `build_model`.
     solvers : tuple of str
         Names that `solver` may have, the default first.
     method_of_solver : mapping
         Solver -> method that is meant where only the solver is named, if that is not the default method.
     refusal : callable
         Instance -> why it cannot be solved as it is, or None.
+    starts : tuple of str
+        Methods that gain from `Task.start`.
 
     """
 
     name: str
+    terms: tuple[str, ...]
     read_solution: Callable[[dict[str, Any], Any, str], Solution]
     check: Callable[[Any, Any], Check]
     methods: Mapping[str, Callable[[Task], Found]]
@@ -105,6 +116,8 @@ class Problem:
     solvers: tuple[str, ...] = field(default=("highs",))
     method_of_solver: Mapping[str, str] = field(default_factory=dict)
     refusal: Callable[[Any], str | None] = field(default=lambda instance: None)
+    build_global: Callable[[Any], Any] | None = None
+    starts: tuple[str, ...] = ()
 
 
 SOLVED = ("deployment", "offloading", "two_timescale")

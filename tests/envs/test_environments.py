@@ -170,7 +170,8 @@ def test_seeds_are_those_of_sample(examples):
 @pytest.mark.parametrize("law", [{}, {"serve_all_hits": False, "weights": {"switching": 0.3}}])
 def test_vector_is_the_single_ones(examples, law):
     process = short(examples, **json.loads(json.dumps(law)))
-    many = JointVectorEnv(process, 5)
+    many = gymnasium.make_vec("aigc_opt/TwoTimescaleJoint-v0", 5, instance=process).unwrapped
+    assert isinstance(many, JointVectorEnv)
     singles = [JointEnv(process) for _ in range(5)]
     observation, _ = many.reset(seed=20)
     for i, env in enumerate(singles):

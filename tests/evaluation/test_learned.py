@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import aigc_opt
 from aigc_opt.envs import features
 from aigc_opt.envs.station import Station
 from aigc_opt.evaluation import evaluate, nonanticipative
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -131,3 +133,21 @@ def test_networks_of_another_instance_are_refused(process, tmp_path):
     torch.jit.trace(torch.nn.Linear(7, 3), torch.zeros(1, 7)).save(str(tmp_path / "net.pt"))
     with pytest.raises(aigc_opt.InputError, match="fit no environment"):
         evaluate(process, [str(tmp_path / "net.pt")], episodes=1)
+
+
+def test_the_readmes_lines_run(monkeypatch, tmp_path, capsys):
+    """The twelve lines of the README, with less training and fewer episodes."""
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.setattr(nonanticipative, "REPLICATIONS", 2)
+    monkeypatch.setattr(nonanticipative, "SLOTS", 50)
+    monkeypatch.setattr(nonanticipative, "TRAINING_SLOTS", 50)
+    (code,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert len([line for line in code.splitlines() if line]) <= 12
+    for old, new in ((r"n_steps=\d+", "n_steps=20"), (r"batch_size=\d+", "batch_size=20"), (r"learn\(\d+", "learn(20"),
+                     (r"episodes=\d+", "episodes=2")):  # fmt: skip
+        code, count = re.subn(old, new, code)
+        assert count == 1
+    (tmp_path / "instances").symlink_to(ROOT / "instances")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert "above the hindsight bound" in capsys.readouterr().out

@@ -337,3 +337,11 @@ def test_progress_tells_both_ends(examples):
     assert rows[-1].objective == result.objective and rows[-1].event == "done"
     bounds = [row.lower_bound for row in result.trace if row.lower_bound is not None]
     assert bounds == sorted(bounds)
+
+
+def test_a_starting_point_that_presolve_improves_does_not_stay():
+    # HiGHS 1.16.0 said optimal of the better point and gave the starting point back.
+    instance = generate_offloading(users=7, servers=2, family="deadline-tight", seed=154)
+    result = aigc_opt.solve(instance, gap=1e-7, seed=154)
+    assert result.status == "optimal"
+    assert result.objective == pytest.approx(aigc_opt.solve(instance, "exact", gap=1e-7).objective, rel=3e-7)

@@ -66,9 +66,7 @@ def test_examples_without_enumeration(examples, optima, name, large):
     known = optima[f"two-timescale-{name}"]
     result = aigc_opt.solve(examples / f"two-timescale-{name}.json", gap=1e-6)
     assert result.lower_bound <= known * (1 + 1e-12) and result.proof == "dual"
-    assert result.objective == pytest.approx(known, rel=1e-9)
-    if name != "switching":
-        assert result.status == "optimal"
+    assert result.objective == pytest.approx(known, rel=1e-9) and result.status == "optimal"
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -140,8 +138,7 @@ def test_all_ways_agree_on_middling_episodes(seed, family, monkeypatch):
     for result in results:
         assert result.lower_bound <= best.objective * (1 + 1e-9)
         assert result.objective >= best.lower_bound * (1 - 1e-9)
-    if family != "switching":
-        assert listed.status == "optimal"
+    assert listed.status == "optimal"
     assert all(result.lower_bound > 0.5 * best.objective for result in results)
 
 
@@ -152,15 +149,22 @@ def test_a_paper_sized_episode_is_proven_optimal(examples):
     assert result.objective == pytest.approx(369.0575665514, rel=1e-9)
     alternating = aigc_opt.solve(instance, method="alternating")
     assert alternating.lower_bound <= result.objective <= alternating.objective
+    rounds = [row for row in alternating.trace if row.event.startswith("alternating from none: caches")]
+    assert rounds and rounds[-1].objective < alternating.trace[0].objective
     events = [row.event for row in result.trace]
     assert any("298 caches" in event for event in events)
 
 
-@settings(max_examples=12)
-@given(
-    st.integers(0, 10**6), st.sampled_from(["storage_gb", "steps_per_slot", "uplink_mhz", "downlink_mhz", "max_steps"])
-)
-def test_more_of_anything_never_costs_more(seed, field):
+CAPACITIES = (
+    "storage_gb", "steps_per_slot", "uplink_mhz", "downlink_mhz", "max_steps", "power_w", "backhaul_mbps", "cloud_gbps",
+    "io_gb_per_s",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("field", CAPACITIES)
+@settings(max_examples=8)
+@given(st.integers(0, 10**6))
+def test_more_of_anything_never_costs_more(field, seed):
     """Where all hits must be served a larger cache may force more, but then it need not be used."""
     instance = tiny(seed)
     edge = instance.to_dict()["edge"]
@@ -232,6 +236,43 @@ def test_cloud_only_costs_the_cloud(examples):
     assert result.solution.cached.sum() == 0 and result.solution.steps.sum() == 0
     assert result.terms["switching"] == 0
     assert aigc_opt.solve(instance, method="cloud-only", bound=False).lower_bound is None
+
+
+@pytest.mark.parametrize(("family", "most"), [("paper", 0.04), ("switching", 0.04), ("choice", 0.04)])
+def test_two_hundred_models_have_an_interval(family, most):
+    """More models than caches can be listed of: prices of the relaxation, exact knapsacks, branch and bound."""
+    instance = episode(1, users=20, models=200, frames=2, slots=100, family=family)
+    began = time.perf_counter()
+    result = aigc_opt.solve(instance, gap=most, time_limit=60)
+    assert result.status == "optimal" and result.gap <= most and time.perf_counter() - began < 60
+    assert aigc_opt.check(instance, result).feasible
+    rough = aigc_opt.solve(instance, method="popular", bound=False)
+    assert result.lower_bound <= result.objective < rough.objective
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_prices_of_the_relaxation_bound_every_cache(seed, monkeypatch):
+    """The way of many models on few, where the optimum is known."""
+    instance = episode(seed, users=5, models=7, frames=3, slots=4)
+    best = aigc_opt.solve(instance, gap=1e-7)
+    monkeypatch.setattr(methods, "ENUMERATED_CACHES", 0)
+    for module in (methods, listing):
+        monkeypatch.setattr(module, "MODELS_AT_MOST", 0)
+    result = aigc_opt.solve(instance, gap=1e-6)
+    assert result.status == "optimal" and result.lower_bound <= best.objective * (1 + 1e-9)
+    bound = aigc_opt.solve(instance, method="lagrangian").lower_bound
+    assert 0.5 * best.objective < bound <= best.objective * (1 + 1e-9)
+
+
+def test_a_finished_solve_names_no_limit(monkeypatch):
+    """Nothing was cut short, or the interval is as narrow as was asked for all the same."""
+    instance = episode(1, users=5, models=7, frames=3, slots=4)
+    assert aigc_opt.solve(instance, gap=1e-6, time_limit=60).limit is None
+    assert aigc_opt.solve(instance, method="static", time_limit=60).limit is None
+    monkeypatch.setattr(methods, "CLOSING_SHARE", 1e-9)  # everything but the first bound and the allocation is cut
+    assert aigc_opt.solve(instance, gap=100.0, time_limit=60).limit is None
+    assert aigc_opt.solve(instance, gap=1e-9, time_limit=60).limit == "time"
+    assert aigc_opt.bound(instance, time_limit=60).limit == "time"
 
 
 def test_time_limit_gives_what_there_is():

@@ -25,6 +25,13 @@ def test_tables_add_up_to_the_terms(seed):
     assert frames["at_edge"].sum() == table["at_edge"].sum()
     assert (frames[["uplink_used", "downlink_used"]].to_numpy() <= 1 + 1e-9).all()
     assert (frames["steps_used"].dropna() <= 1 + 1e-9).all()
+    cached, asked = np.round(result.solution.cached), instance.requests.model
+    for t, row in enumerate(frames.itertuples()):
+        hits = [cached[t, m] for m in asked[t].ravel().tolist() if m >= 0]
+        assert row.requests == len(hits) and (not hits or row.hit_ratio == pytest.approx(np.mean(hits)))
+        assert row.loss == pytest.approx(table["loss"].loc[[t + 1]].mean()) if hits else np.isnan(row.loss)
+        shares = result.solution.uplink_share[t].sum() / len(asked[t])
+        assert row.uplink_used == pytest.approx(shares)
     prices = price_report(instance, result.solution)
     assert prices.shape == (len(result.solution.cached), 4) and (prices.to_numpy() >= 0).all()
 

@@ -55,6 +55,7 @@ def summary(instance: DeploymentInstance, solution: DeploymentSolution) -> str:
 
 PROBLEM = Problem(
     name="deployment",
+    terms=("delay", "switching", "storage", "gpu_memory"),
     read_solution=lambda data, instance, origin: DeploymentSolution.from_dict(data, instance, origin),
     check=check,
     methods=METHODS,
@@ -63,4 +64,5 @@ PROBLEM = Problem(
     build_model=build_model,
     build_program=lambda instance: DeploymentProgram(instance).program,
     summary=summary,
+    starts=("exact",),
 )

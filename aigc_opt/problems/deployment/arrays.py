@@ -138,6 +138,10 @@ class DeploymentProgram:
         columns = np.concatenate([stored.ravel(), loaded.ravel()])
         return columns, np.concatenate([solution.stored.ravel(), solution.loaded.ravel()]).astype(float)
 
+    def placement_values(self, x: np.ndarray) -> np.ndarray:
+        """Return stored and loaded, shape (2, T, E, M), as a point of the program or of its relaxation has them."""
+        return x[np.stack(self._placement[:2])]
+
     def placement(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return stored and loaded, shape (T, E, M) of 0 and 1, as rounded from a point of the program."""
         stored, loaded, _, _ = self._placement

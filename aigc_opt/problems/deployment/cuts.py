@@ -10,6 +10,7 @@ computed from the packs, so that an inequality holds exactly, whatever the linea
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse as sp
@@ -123,10 +124,17 @@ class _Pool:
         ]
 
 
-def tightened(built: DeploymentProgram, control: Control) -> tuple[LinearProgram, float]:
+def tightened(
+    built: DeploymentProgram, control: Control, on_point: Callable[[np.ndarray], None] | None = None
+) -> tuple[LinearProgram, float]:
     """Add inequalities to an instance's program until its relaxation rises no more.
 
     Every row that is added holds for every placement, so every bound of the result is one of the instance.
+
+    Parameters
+    ----------
+    on_point : callable, optional
+        Called with the point of each relaxation that was solved.
 
     Returns
     -------
@@ -157,6 +165,8 @@ def tightened(built: DeploymentProgram, control: Control) -> tuple[LinearProgram
     for _ in range(ROUNDS):
         if outcome.answer is not Answer.OPTIMAL or outcome.x is None:
             break
+        if on_point is not None:
+            on_point(outcome.x)
         rows = [row for pool in pools if control.stop is None for row in pool.rows(outcome.x)]
         if not rows or control.stop is not None:
             break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,15 +15,19 @@ from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.cuts import tightened
 from aigc_opt.problems.deployment.feature_aware import CLEARINGS, select
-from aigc_opt.problems.deployment.routing import best_routing
+from aigc_opt.problems.deployment.lagrangian import lagrangian
+from aigc_opt.problems.deployment.neighbourhoods import improve
+from aigc_opt.problems.deployment.routing import complete
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.problem import Found, Task
-from aigc_opt.program import LinearProgram
 from aigc_opt.result import Proof, gap_of
 from aigc_opt.solvers import Answer, Highs
 
 FIRST_SHARE = 0.65
-"""Share of the time limit that the exact method spends at most on its starting point and, beside it, its relaxation."""
+"""Share of the time limit that the exact method spends at most on tightening its relaxation."""
+
+SELECTION_SHARE = 0.2
+"""Share of the time limit that it spends on its starting point at most, beside the relaxation."""
 
 NEIGHBOURHOOD_SHARE = 0.75
 """Share of the time that is left then, which it spends on neighbourhoods of its best point at most."""
@@ -33,22 +36,11 @@ WORTH_PARTS = 400
 """Slots x servers x models from which on the relaxation is tightened and parts are solved first; smaller programs close
 sooner as they are."""
 
-PART_S = 8.0
-"""Seconds for one neighbourhood at most."""
+TOO_LARGE = 2000
+"""Slots x servers x models from which on all the time goes to the relaxation and to parts of the program: branch and
+bound of the whole does not raise the bound there."""
 
 Place = Callable[[DeploymentInstance, Costs, Control, int], tuple[np.ndarray, np.ndarray]]
-
-
-def complete(
-    instance: DeploymentInstance,
-    costs: Costs,
-    stored: np.ndarray,
-    loaded: np.ndarray,
-    control: Control | None = None,
-) -> DeploymentSolution | None:
-    """Return a placement with its best routing, or None where its loads take more energy than there is."""
-    routing = best_routing(instance, costs, loaded, control)
-    return None if routing is None else DeploymentSolution(stored, loaded, routing)
 
 
 def instant_bound(instance: DeploymentInstance, costs: Costs) -> float:
@@ -123,26 +115,46 @@ def exact(task: Task) -> Found:
         return True
 
     offer(*heuristics.cloud_only(instance, costs, control, task.seed), "cloud only")
+    started = False
+    if task.start is not None and np.shape(task.start.stored) == np.shape(task.start.loaded) == instance.shape:
+        started = offer(task.start.stored, task.start.loaded, "starting point")
     size = int(np.prod(instance.shape))
     clearings = min(CLEARINGS, size // (5 if size >= WORTH_PARTS else 20))
     built = DeploymentProgram(instance)
     built.program.warn_of_magnitudes()
     control.report(f"program: {built.program.cost.size} columns, {built.program.row_upper.size} rows")
-    # Point and bound do not need each other yet, and HiGHS computes without Python's lock: they share the time.
-    first = control.part(FIRST_SHARE)
-    with ThreadPoolExecutor(1) as beside:
-        tightening = beside.submit(tightened, built, first) if size >= WORTH_PARTS else None
-        offer(*select(instance, costs, first, task.seed, clearings), "feature-aware selection")
-        program, dual = tightening.result() if tightening else (built.program, least)
+    points: list[np.ndarray] = []
+
+    def relaxed() -> np.ndarray | None:
+        return built.placement_values(points[-1]) if points else None
+
+    def search(within: Control) -> None:
+        improve(built, relaxed, lambda: best[1], offer, within, task.seed, max(task.gap, 1e-4))
+
+    # Point and bound do not need each other at first, and HiGHS computes without Python's lock: they share the time.
+    # Branch and bound of a large program would not raise the bound further in any time that is left.
+    first = control.part(FIRST_SHARE if size < TOO_LARGE else 1.0)
+    program, dual = built.program, least
+
+    def selection(within: Control) -> None:
+        if not started:  # a placement that was optimal nearby beats what a selection begins with
+            offer(*select(instance, costs, within, task.seed, clearings), "feature-aware selection")
+
+    if size < WORTH_PARTS:
+        selection(first)
+    else:
+        with ThreadPoolExecutor(1) as beside:
+            tightening = beside.submit(tightened, built, first, points.append)
+            selection(control.part(SELECTION_SHARE))
+            search(first)
+            program, dual = tightening.result()
     least = max(least, dual)
     if best is None:
         return Found(None, least, Proof.DUAL, control.stop)
     gap = gap_of(best[0], least)
-    if control.stop is not None or (gap is not None and gap <= task.gap):
-        return Found(best[1], least, Proof.DUAL, control.stop)
-
-    _search_neighbourhoods(built, program, lambda: best[1], offer, control.part(NEIGHBOURHOOD_SHARE), task)
-    gap = gap_of(best[0], least)
+    if control.stop is None and (gap is None or gap > task.gap) and size >= WORTH_PARTS:
+        search(control.part(NEIGHBOURHOOD_SHARE))
+        gap = gap_of(best[0], least)
     if control.stop is not None or (gap is not None and gap <= task.gap):
         return Found(best[1], least, Proof.DUAL, control.stop)
 
@@ -166,47 +178,9 @@ def exact(task: Task) -> Found:
     return Found(best[1], least, proof, limit)
 
 
-def _search_neighbourhoods(
-    built: DeploymentProgram,
-    program: LinearProgram,
-    incumbent: Callable[[], DeploymentSolution],
-    offer: Callable[[np.ndarray, np.ndarray, str], bool],
-    control: Control,
-    task: Task,
-) -> None:
-    """Solve the program with all but a part of the placement fixed to the best point's, part after part.
-
-    Parts are pairs of servers over all slots, and windows of slots at all servers. It ends when no part has helped
-    since the last improvement, or with `control`.
-    """
-    slots, servers, _ = task.instance.shape
-    parts: list[tuple[slice | list[int], slice | list[int]]] = [
-        (slice(None), [i, j]) for i in range(servers) for j in range(i + 1, servers)
-    ]
-    width = max(2, slots // 3)
-    if slots > width:
-        parts += [(slice(start, start + width), slice(None)) for start in range(0, slots - 1, max(1, width // 2))]
-    if servers <= 2 or int(np.prod(task.instance.shape)) < WORTH_PARTS:
-        return
-    order = np.random.default_rng(task.seed).permutation(len(parts))
-    solver, idle = Highs(program), 0
-    for turn in itertools.count():
-        if idle >= len(parts) or control.stop is not None:
-            return
-        best = incumbent()
-        free = np.zeros(task.instance.shape, dtype=bool)
-        when, where = parts[order[turn % len(parts)]]
-        free[when, where] = True
-        columns, values = built.placement_columns(best)
-        fixed = ~np.concatenate([free.ravel(), free.ravel()])
-        solver.set_column_bounds(columns, np.where(fixed, values, 0.0), np.where(fixed, values, 1.0))
-        outcome = solver.solve(max(task.gap, 1e-4), control.part(1.0, PART_S), task.seed, start=built.point(best))
-        better = outcome.x is not None and offer(*built.placement(outcome.x), "neighbourhood: better point")
-        idle = 0 if better else idle + 1
-
-
 METHODS: dict[str, Callable[[Task], Found]] = {
     "exact": exact,
+    "lagrangian": lagrangian,
     "feature-aware": heuristic(select),
     "popularity": heuristic(heuristics.popularity),
     "static": heuristic(heuristics.static),

@@ -11,6 +11,7 @@ import numpy as np
 from aigc_opt.control import Control
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.costs import Costs
+from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.program import ProgramBuilder
 from aigc_opt.solvers import Answer, Highs
 
@@ -72,6 +73,18 @@ def priced_routing(
             instance, costs, scarce, loaded[scarce], left, control
         )
     return routing, price_s, price_j
+
+
+def complete(
+    instance: DeploymentInstance,
+    costs: Costs,
+    stored: np.ndarray,
+    loaded: np.ndarray,
+    control: Control | None = None,
+) -> DeploymentSolution | None:
+    """Return a placement with its best routing, or None where its loads take more energy than there is."""
+    routing = best_routing(instance, costs, loaded, control)
+    return None if routing is None else DeploymentSolution(stored, loaded, routing)
 
 
 def cheapest_ways(

@@ -30,6 +30,7 @@ def build_program(instance: OffloadingInstance):
 
 PROBLEM = Problem(
     name="offloading",
+    terms=("quality", "delay", "energy", "rejection"),
     read_solution=lambda data, instance, origin: OffloadingSolution.from_dict(data, instance, origin),
     check=check,
     methods=METHODS,

@@ -25,6 +25,13 @@ def build_model(instance: TwoTimescaleInstance):
     return build_model(instance)
 
 
+def build_global(instance: TwoTimescaleInstance):
+    """Build the Pyomo model that SCIP gets, with the transfers as constants."""
+    from aigc_opt.problems.two_timescale.monolith import build_global
+
+    return build_global(instance)
+
+
 def build_program(instance: TwoTimescaleInstance):
     """Refuse: rates and curves are not linear, so there is no linear program to write."""
     raise InputError(instance.name, ["is not a linear program: only .tex can be written of it"])
@@ -32,6 +39,7 @@ def build_program(instance: TwoTimescaleInstance):
 
 PROBLEM = Problem(
     name="two_timescale",
+    terms=("delay", "quality", "switching"),
     read_solution=lambda data, instance, origin: TwoTimescaleSolution.from_dict(data, instance, origin),
     check=check,
     methods=METHODS,
@@ -40,5 +48,8 @@ PROBLEM = Problem(
     build_model=build_model,
     build_program=build_program,
     summary=summary,
+    solvers=("highs", "scip"),
+    method_of_solver={"scip": "exact"},
     refusal=refusal,
+    build_global=build_global,
 )

@@ -27,6 +27,7 @@ from aigc_opt.program import INF, Block, LinearProgram, ProgramBuilder
 from aigc_opt.solvers import Answer, Highs
 
 RELAXED_ROUNDS = 40
+FRAMES_AT_ONCE = 50
 RELAXED_GAP = 2e-4
 """Relative gap of the relaxation at which its rounds end."""
 
@@ -125,6 +126,8 @@ class Relaxation:
     ----------
     switch_prices : ndarray, shape (T, M)
         Prices of switches, between 0 and what they cost.
+    step_prices : ndarray, shape (T, K)
+        Prices of steps: each frame's cuts' own, averaged with the multipliers of the cuts.
     average : ndarray, shape (T, M)
         The best fractional caches met.
     rounded : list of ndarray of bool, shape (T, M)
@@ -134,20 +137,25 @@ class Relaxation:
     """
 
     switch_prices: np.ndarray
+    step_prices: np.ndarray
     average: np.ndarray
     rounded: list[np.ndarray]
     cuts: list[Cuts]
 
 
 def relax(frames: Frames, control: Control) -> Relaxation:
-    """Solve the relaxation by cuts, queried between the master's point and the best one so far."""
+    """Solve the relaxation by cuts, queried between the master's point and the best one so far.
+
+    The averaged prices of steps are good because for a fixed cache a cut is concave in its prices (`Frames.cuts`): the
+    cut at the average is at least the average of the cuts, which at the last round is the master's own bound.
+    """
     e = frames.episode
     every = np.arange(e.frames)
     master = Master(frames, relaxed=True)
     query = with_room_for_steps(frames, popular_caches(e)).astype(float)
-    found = Relaxation(np.zeros((e.frames, e.models)), query.copy(), [query > 0.5], [])
+    rounded, every_cut, cut_rows = [query > 0.5], [], []
     best = np.inf
-    average, prices = query, found.switch_prices
+    average, prices, steps = query, np.zeros((e.frames, e.models)), np.zeros((e.frames, e.slots))
     switching_rows = slice(e.frames, e.frames + e.frames * e.models)
     for _ in range(RELAXED_ROUNDS):
         value, fits, cuts = frames.dual(every, query)
@@ -155,19 +163,36 @@ def relax(frames: Frames, control: Control) -> Relaxation:
         cost = value.sum() + (np.maximum(query - before, 0.0) * e.switch).sum()
         if fits.all() and cost < best:
             best, average = cost, query.copy()
-        found.cuts.append(cuts)
+        every_cut.append(cuts)
+        cut_rows.append(master.program.row_upper.size)
         master.add(every, cuts.const, cuts.grad)
         master.add_step_rows(frames, every, query)
         outcome = master.solver.solve(control=control)
         if outcome.answer is not Answer.OPTIMAL or outcome.row_duals is None:
             break
         prices = np.clip(-outcome.row_duals[switching_rows].reshape(e.frames, e.models), 0.0, e.switch)
+        weight = np.array([np.maximum(outcome.row_duals[row : row + e.frames], 0.0) for row in cut_rows])
+        steps = sum(w[:, None] * cuts.prices for w, cuts in zip(weight, every_cut, strict=True))
+        steps = steps / np.where(weight.sum(axis=0) > 0, weight.sum(axis=0), 1.0)[:, None]
         point = master.caches(outcome.x)
-        found.rounded.append(point > 0.5)
+        rounded.append(point > 0.5)
         if best - outcome.objective <= RELAXED_GAP * abs(best) or control.stop is not None:
             break
         query = np.clip(0.5 * point + 0.5 * average, 0.0, 1.0)
-    return Relaxation(prices, average, found.rounded, found.cuts)
+    return Relaxation(prices, steps, average, rounded, every_cut)
+
+
+def relax_apart(frames: Frames, control: Control) -> Relaxation:
+    """Solve the relaxation where switching costs nothing: some frames at a time, so that time grows as their number."""
+    e, parts = frames.episode, []
+    for first in range(0, e.frames, FRAMES_AT_ONCE):
+        last = min(first + FRAMES_AT_ONCE, e.frames)
+        share = (last - first) / (e.frames - first)
+        parts.append(relax(Frames(e.part(first, last)), control.part(share)))
+    joined = [
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("switch_prices", "step_prices", "average")
+    ]
+    return Relaxation(*joined, [], [])
 
 
 def solve_benders(

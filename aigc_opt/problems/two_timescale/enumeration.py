@@ -46,7 +46,7 @@ def feasible_caches(episode: Episode, limit: int) -> np.ndarray | None:
     return caches
 
 
-class _Paths:
+class Paths:
     """Best sequences of caches: dynamic programming over frames, or frame by frame where switching is free."""
 
     def __init__(self, episode: Episode, caches: np.ndarray):
@@ -77,6 +77,37 @@ class _Paths:
         for t in range(frames - 1, 0, -1):
             path[t - 1] = back[t, path[t]]
         return forward + backward, path, float(forward[-1].min())
+
+    def best(self, value: np.ndarray, number: int) -> list[tuple[float, np.ndarray]]:
+        """Return the best paths (T,) with their totals, at most `number`, from values of entries (T, S); inf = none.
+
+        Dynamic programming that keeps the best few paths to every entry: of the best paths through an entry no more
+        than `number` of those that lead to it are needed.
+        """
+        entries = [np.flatnonzero(np.isfinite(row)) for row in value]
+        first = self.first[entries[0]] if self.go is not None else 0.0
+        totals = np.full((len(entries[0]), number), np.inf)
+        totals[:, 0] = value[0, entries[0]] + first
+        back: list[np.ndarray] = []
+        for t in range(1, len(value)):
+            before, here = entries[t - 1], entries[t]
+            step = np.zeros((len(before), len(here))) if self.go is None else self.go[np.ix_(before, here)]
+            ways = (totals[:, :, None] + step[:, None, :]).reshape(-1, len(here))
+            kept = np.argsort(ways, axis=0, kind="stable")[:number]
+            back.append(kept)
+            totals = np.full((len(here), number), np.inf)
+            totals[:, : len(kept)] = np.take_along_axis(ways, kept, axis=0).T + value[t, here][:, None]
+        found = []
+        for flat in np.argsort(totals, axis=None, kind="stable")[:number]:
+            entry, rank = np.unravel_index(flat, totals.shape)
+            if not np.isfinite(totals[entry, rank]):
+                break
+            total, path = float(totals[entry, rank]), [int(entries[-1][entry])]
+            for t in range(len(value) - 2, -1, -1):
+                entry, rank = divmod(int(back[t][rank, entry]), number)
+                path.append(int(entries[t][entry]))
+            found.append((total, np.array(path[::-1])))
+        return found
 
 
 def slot_bounds(frames: Frames, caches: np.ndarray, control: Control) -> np.ndarray | None:
@@ -133,7 +164,7 @@ def enumerate_caches(
     lower = slot_bounds(frames, caches, control)
     if lower is None:
         return None
-    paths = _Paths(e, caches)
+    paths = Paths(e, caches)
     done = np.isinf(lower)
     upper = np.full(lower.shape, np.inf)
     best, best_path = np.inf, None

@@ -6,13 +6,17 @@ switch weighs K times its cost. `Episode.scale` turns sums into objectives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from aigc_opt.errors import InputError
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.problems.two_timescale.curves import Curves
+
+ROUNDING = 1e-9
+"""Sizes that fill the storage to the last digit must fit in whatever order they are added up or taken off, or a bound
+would leave out a cache that a point has. A thousandth of what the checker tolerates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +37,9 @@ class Episode:
         Weighted cost of serving a request in the cloud: backhaul, generation and loss, without the transfers, which
         cost the same wherever a request is served.
     size_gb : ndarray, shape (M,)
-    storage_gb, steps_per_slot, min_steps : float
+    storage_gb : float
+        A `ROUNDING` larger than the file says.
+    steps_per_slot, min_steps : float
     serve_all_hits : bool
     switch : ndarray, shape (M,)
         Cost of one switch in the sum scale.
@@ -80,6 +86,12 @@ class Episode:
         """Whether frames are coupled by a cost of switching."""
         return bool((self.switch > 0).any())
 
+    def part(self, first: int, last: int) -> Episode:
+        """Return the episode of frames `first` to `last - 1` alone."""
+        rows = slice(first * self.slots, last * self.slots)
+        names = ("model", "uplink_mbit", "downlink_mbit", "uplink_gain", "downlink_gain", "cloud")
+        return replace(self, frames=last - first, **{name: getattr(self, name)[rows] for name in names})
+
     @classmethod
     def of(cls, instance: TwoTimescaleInstance) -> Episode:
         """Compute the arrays of an instance that has requests.
@@ -125,7 +137,8 @@ class Episode:
             model=model, uplink_mbit=uplink, downlink_mbit=downlink,
             uplink_gain=given(requests.uplink_gain, 1.0), downlink_gain=given(requests.downlink_gain, 1.0),
             cloud=np.where(asked, weights.delay * away_s + weights.quality * loss[np.maximum(model, 0)], 0.0),
-            size_gb=size, storage_gb=edge.storage_gb, steps_per_slot=edge.steps_per_slot, min_steps=edge.min_steps,
+            size_gb=size, storage_gb=edge.storage_gb * (1 + ROUNDING),
+            steps_per_slot=edge.steps_per_slot, min_steps=edge.min_steps,
             serve_all_hits=instance.serve_all_hits, switch=slots * weights.switching * switch_s, initial=initial,
             curves=Curves.of(instance), user_power_w=instance.user_power_w, power_w=edge.power_w,
             uplink_hz=1e6 * edge.uplink_mhz, downlink_hz=1e6 * edge.downlink_mhz,

@@ -92,6 +92,8 @@ def list_frame(
     control: Control,
     linear: np.ndarray,
     more: tuple[np.ndarray, float] | None = None,
+    kept: int = KEPT_AT_MOST,
+    whole: bool = False,
 ) -> Listed | None:
     """List all caches of frame t whose Phi, plus linear terms, is below the cutoff.
 
@@ -105,6 +107,11 @@ def list_frame(
     linear : ndarray, shape (M,)
     more : (ndarray, float), optional
         Coefficients (M,), linear terms included, and constant of a further cut.
+    kept : int
+        At most so many are returned, the cheapest.
+    whole : bool
+        Whether caches count that cost no less than another one does, with a model more or less: what is cached here
+        may matter elsewhere.
 
     Returns
     -------
@@ -118,16 +125,15 @@ def list_frame(
     const, grad = frames.slot_cuts(at, prices[None])
     asked = frames.asked[rows]
     wanted = np.bincount(frames.wanted[rows][asked], minlength=e.models) > 0
-    useful = wanted | (linear < 0)  # any other model changes nothing, or costs
+    useful = wanted | (linear < 0) | whole  # any other model changes nothing, or costs
     found = caches_below(grad.sum(axis=0) + linear, e.size_gb, e.storage_gb, cutoff - const.sum(), useful, control)
     if found is None:
         return None
     code, value, room = found
     value = value + const.sum()
     codes = Codes(code, e.models)
-    if (
-        frames.free_hits and (linear == 0).all()
-    ):  # a larger cache never costs more: only those with no room for one more
+    if frames.free_hits and (linear == 0).all() and not whole:
+        # A larger cache never costs more: only those with no room for one more.
         full = np.ones(len(codes), bool)
         for m in np.flatnonzero(useful & frames.fits).tolist():
             full &= codes.has(m) | (room < e.size_gb[m])
@@ -155,8 +161,8 @@ def list_frame(
             ok = value < cutoff
             codes, value = codes.take(ok), value[ok]
     best = np.argsort(value, kind="stable")
-    rest = cutoff if len(best) <= KEPT_AT_MOST else min(cutoff, float(value[best[KEPT_AT_MOST]]))
-    best = best[:KEPT_AT_MOST]
+    rest = cutoff if len(best) <= kept else min(cutoff, float(value[best[kept]]))
+    best = best[:kept]
     return Listed(codes.take(best).unpacked(), value[best], rest, listed)
 
 

@@ -6,21 +6,24 @@ from collections.abc import Callable
 
 import numpy as np
 
+from aigc_opt.errors import InputError
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.problems.two_timescale import heuristics
-from aigc_opt.problems.two_timescale.alternating import alternate
-from aigc_opt.problems.two_timescale.benders import relax, solve_benders
+from aigc_opt.problems.two_timescale.alternating import alternate_caches
+from aigc_opt.problems.two_timescale.benders import relax, relax_apart, solve_benders
 from aigc_opt.problems.two_timescale.branch import branch_frames
 from aigc_opt.problems.two_timescale.enumeration import Caches, enumerate_caches, feasible_caches
 from aigc_opt.problems.two_timescale.episode import Episode
 from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
 from aigc_opt.problems.two_timescale.listing import Interval, close_frames
-from aigc_opt.problems.two_timescale.prices import Fixings, Priced, least_caches, price_steps
+from aigc_opt.problems.two_timescale.prices import Fixings, Priced, least_caches, price_steps, try_prices
 from aigc_opt.problems.two_timescale.search import local_search, popular_caches, with_room_for_steps
 from aigc_opt.problems.two_timescale.shares import Transfers
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
 from aigc_opt.problems.two_timescale.switching import Pool, solve_with_switching, switch_terms
-from aigc_opt.result import Proof
+from aigc_opt.problems.two_timescale.tables import MODELS_AT_MOST
+from aigc_opt.result import Limit, Proof, gap_of
+from aigc_opt.scip import ScipOutcome, require_scip, solve_with_scip
 
 ENUMERATED_CACHES = 2048
 ENUMERATED_SLOTS = 4_000_000
@@ -28,6 +31,9 @@ ENUMERATED_SLOTS = 4_000_000
 
 CLOSING_SHARE = 0.9
 """Share of the time limit after which the interval is left as it is, and the allocation worked out."""
+
+RELAXED_SHARE = 0.3
+"""At most this share of the time goes to the linear relaxation."""
 
 PRICE_ROUNDS = 40
 ROUNDING = 1e-12
@@ -94,24 +100,37 @@ class Work:
         """Return caches with their allocation, and a bound in the sum scale."""
         solution = self.solution(caches)
         bound = None if lower is None else self.bound_of(lower)
-        return Found(
-            solution, bound, proof if bound is not None else Proof.NONE, self.control.stop or self.closing.stop
-        )
+        return Found(solution, bound, Proof.NONE if bound is None else proof, self.limit(solution, bound))
+
+    def limit(self, solution: TwoTimescaleSolution, bound: float | None) -> Limit | None:
+        """Return what cut a stage short, unless the interval is as narrow as was asked for all the same."""
+        if self.control.cut is None:
+            return None
+        gap = gap_of(self.task.check(solution).objective, bound)
+        return None if gap is not None and gap <= self.task.gap else self.control.cut
 
 
 # -------------------------------------------------------------------------------------------------------- bounds
 
 
-def lagrangian_bound(work: Work) -> tuple[float, Priced]:
-    """Bound by prices on steps and, where switching costs, on switches; sum scale, without transfers."""
-    start = with_room_for_steps(work.frames, popular_caches(work.episode)).astype(float)
+def lagrangian_bound(work: Work, relaxation: bool = True) -> tuple[float, Priced]:
+    """Bound by prices on steps and, where switching costs, on switches; sum scale, without transfers.
+
+    With the linear relaxation's prices the bound is best; a list of caches closes what they would, for less.
+    """
+    frames, every, control = work.frames, work.every, work.closing
     linear, paid = None, 0.0
     if work.episode.switches:
-        relaxed = relax(work.frames, work.closing.part(0.5))
+        relaxed = relax(frames, control.part(RELAXED_SHARE))
         linear, paid = switch_terms(relaxed.switch_prices, work.episode.initial)
         start = relaxed.average
+    else:
+        relaxed = relax_apart(frames, control.part(RELAXED_SHARE)) if relaxation else None
+        start = with_room_for_steps(frames, popular_caches(work.episode)).astype(float)
     rounds = int(np.clip(PRICE_ROUNDS * (1e-3 / max(work.aim, 1e-12)) ** 0.25, 20, 80))
-    priced = price_steps(work.frames, work.every, start, rounds, work.closing, linear)
+    priced = price_steps(frames, every, start, rounds, control, linear)
+    if relaxed is not None:
+        try_prices(frames, every, priced, relaxed.step_prices, linear)
     return float(priced.lower.sum()) - paid, priced
 
 
@@ -122,7 +141,7 @@ def bound(task: Task) -> Found:
     if work.control.stop is None:
         lower = max(lower, lagrangian_bound(work)[0])
         work.report("bound: prices", lower=lower)
-    return Found(None, work.bound_of(lower), Proof.DUAL, work.control.stop)
+    return Found(None, work.bound_of(lower), Proof.DUAL, work.control.cut)
 
 
 def _bound_beside(work: Work, caches: np.ndarray) -> Found:
@@ -172,7 +191,7 @@ def decomposition(task: Task) -> Found:
 def _solve_frames(work: Work) -> Caches:
     """Solve frames that do not depend on each other: prices, local search, listing, branch and bound."""
     frames, control = work.frames, work.closing
-    lower, priced = lagrangian_bound(work)
+    lower, priced = lagrangian_bound(work, relaxation=work.episode.models > MODELS_AT_MOST)
     start = _best_met(work, priced)
     start = local_search(frames, work.every, start, control)
     upper, _ = frames.exact(work.every, start, work.slot_relative, control)
@@ -216,10 +235,19 @@ def lagrangian(task: Task) -> Found:
 
 
 def alternating(task: Task) -> Found:
-    """Caches and allocation in turn, each with the other fixed, until neither improves; with a bound beside it."""
+    """Caches and allocation in turn, each with the other fixed, until neither improves; with a bound beside it.
+
+    From the popular caches, and from none at all; the better end.
+    """
     work = Work(task)
-    caches = alternate(work.frames, work.closing, lambda event, cost: work.report(event, cost))
-    return _bound_beside(work, caches)
+    starts = {"popular": heuristics.popular(work.frames, task.seed), "none": heuristics.cloud_only(work.frames, 0)}
+    ends = []
+    for name, start in starts.items():
+        if not ends or work.closing.stop is None:
+            ends.append(alternate_caches(work.frames, start, work.closing))
+            for number, (block, cost) in enumerate(ends[-1].trace):
+                work.report(f"alternating from {name}: {block} {number or ''}".rstrip(), cost)
+    return _bound_beside(work, min(ends, key=lambda end: end.cost).point.caches)
 
 
 def benders(task: Task) -> Found:
@@ -229,6 +257,51 @@ def benders(task: Task) -> Found:
     found, solved = solve_benders(work.frames, work.aim, work.transfers.cost, work.closing, work.report)
     better = solved and found.lower > first
     return work.found(found.chosen, max(first, found.lower), Proof.SOLVER if better else Proof.DUAL)
+
+
+def exact(task: Task) -> Found:
+    """Solve by one solver: SCIP on the Pyomo model, with the transfers as constants (`monolith`); or as `benders`.
+
+    Of SCIP's point only the caches are taken; what they cost is computed again, exactly. The transfers' proven bound
+    takes the place of their constant in SCIP's bound.
+    """
+    if task.solver == "highs":
+        return benders(task)
+    require_scip()
+    work = Work(task)
+    e = work.episode
+    rounding = e.scale * (work.transfers.cost - work.transfers.lower)
+
+    def lowered(bound: float) -> float:
+        return bound - rounding - ROUNDING * abs(bound)
+
+    def news(outcome: ScipOutcome) -> None:
+        work.control.report("SCIP", lower_bound=None if outcome.bound is None else lowered(outcome.bound))
+
+    outcome = solve_with_scip(task.instance, 0.5 * task.gap, work.closing, task.seed, news)
+    bound = None if outcome.bound is None else lowered(outcome.bound)
+    proof = Proof.NONE if bound is None else Proof.SOLVER
+    if outcome.values is None:
+        return Found(None, bound, proof, outcome.limit)
+    caches = np.zeros((e.frames, e.models), bool)
+    models = {model.name: m for m, model in enumerate(task.instance.models)}
+    for (name, index), value in outcome.values.items():
+        if name == "cached" and index[0] > 0:
+            caches[index[0] - 1, models[index[1]]] = value > 0.5
+    solution = work.solution(with_room_for_steps(work.frames, caches))
+    return Found(solution, bound, proof, work.limit(solution, bound))
+
+
+def with_highs(method: Callable[[Task], Found]) -> Callable[[Task], Found]:
+    """Make a method refuse a solver that it does not use."""
+
+    def checked(task: Task) -> Found:
+        if task.solver != "highs":
+            raise InputError("two_timescale", [f"solver {task.solver} is for method exact only"])
+        return method(task)
+
+    checked.__doc__ = method.__doc__
+    return checked
 
 
 def heuristic(choose: Callable[[Frames, int], np.ndarray]) -> Callable[[Task], Found]:
@@ -246,12 +319,13 @@ def heuristic(choose: Callable[[Frames, int], np.ndarray]) -> Callable[[Task], F
 
 
 METHODS: dict[str, Callable[[Task], Found]] = {
-    "decomposition": decomposition,
-    "benders": benders,
-    "lagrangian": lagrangian,
-    "alternating": alternating,
-    "popular": heuristic(heuristics.popular),
-    "static": heuristic(heuristics.static),
-    "random": heuristic(heuristics.random),
-    "cloud-only": heuristic(heuristics.cloud_only),
+    "decomposition": with_highs(decomposition),
+    "benders": with_highs(benders),
+    "lagrangian": with_highs(lagrangian),
+    "alternating": with_highs(alternating),
+    "exact": exact,
+    "popular": with_highs(heuristic(heuristics.popular)),
+    "static": with_highs(heuristic(heuristics.static)),
+    "random": with_highs(heuristic(heuristics.random)),
+    "cloud-only": with_highs(heuristic(heuristics.cloud_only)),
 }

@@ -1,8 +1,8 @@
 """The two-timescale problem in Pyomo, whole: a mixed-integer nonlinear program as a list of named parts.
 
 Names follow ``<variable|constraint|objective>_<component>_<quantity>``. Every part is one family of the mathematics in
-``docs/formulations.md``. Solving goes another way (`methods`); this is to be read, changed, printed, and handed to a
-global solver on small episodes.
+``docs/formulations.md``. Solving goes another way (`methods`); this is to be read, changed, printed, and, with the
+transfers as constants (`monolith`), handed to a global solver on small episodes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,17 @@ SMALLEST_SHARE = 1e-9
 """Of a transfer: the time at a share of 0 is infinite."""
 
 
-def build_model(instance: TwoTimescaleInstance) -> pyo.ConcreteModel:
+def build_model(
+    instance: TwoTimescaleInstance, transfer_s: tuple[np.ndarray, np.ndarray] | None = None
+) -> pyo.ConcreteModel:
     """Build the mixed-integer nonlinear program of an episode.
+
+    Parameters
+    ----------
+    instance : TwoTimescaleInstance
+    transfer_s : (ndarray, ndarray), each of shape (T, K, U), optional
+        Seconds of the transfers up and down. With them the transfers are parameters, and the program has no shares and
+        no rates: it is what is left to decide once the shares are chosen.
 
     Returns
     -------
@@ -37,8 +46,11 @@ def build_model(instance: TwoTimescaleInstance) -> pyo.ConcreteModel:
     variable_model_switch(model)
     variable_request_place(model)
     variable_request_steps(model, instance)
-    variable_request_shares(model)
-    variable_request_transfer(model)
+    if transfer_s is None:
+        variable_request_shares(model)
+        variable_request_transfer(model)
+    else:
+        parameter_request_transfer(model, transfer_s)
     variable_request_loss(model)
     variable_request_piece(model)
 
@@ -50,9 +62,10 @@ def build_model(instance: TwoTimescaleInstance) -> pyo.ConcreteModel:
     constraint_slot_steps(model)
     constraint_request_least_steps(model)
     constraint_request_most_steps(model)
-    constraint_slot_shares(model)
-    constraint_request_least_shares(model)
-    constraint_request_rates(model)
+    if transfer_s is None:
+        constraint_slot_shares(model)
+        constraint_request_least_shares(model)
+        constraint_request_rates(model)
     constraint_request_pieces(model)
     constraint_request_smooth_loss(model)
     for part in list(model.component_objects((pyo.Var, pyo.Constraint))):
@@ -163,6 +176,8 @@ def parameters_of(model: pyo.ConcreteModel, instance: TwoTimescaleInstance) -> N
         parameter(name, values, model.pieced, model.pieces)
     curves = {r: profiles[model.wanted[r]].quality for r in model.smooth}
     parameter("floor", {r: curve.floor for r, curve in curves.items()}, model.smooth)
+    most = np.array(edge.max_steps)
+    parameter("least_loss", {r: float(curve.value(most)) for r, curve in curves.items()}, model.smooth)
     exponential = [r for r, curve in curves.items() if isinstance(curve, Exponential)]
     model.exponentials = pyo.Set(initialize=exponential, dimen=3)
     model.powers = pyo.Set(initialize=[r for r in curves if r not in set(exponential)], dimen=3)
@@ -170,6 +185,15 @@ def parameters_of(model: pyo.ConcreteModel, instance: TwoTimescaleInstance) -> N
     parameter("decay", {r: -1 / curves[r].scale for r in exponential}, model.exponentials)
     parameter("coefficient", {r: curves[r].coefficient for r in model.powers}, model.powers)
     parameter("exponent", {r: curves[r].exponent for r in model.powers}, model.powers)
+
+
+def parameter_request_transfer(model: pyo.ConcreteModel, transfer_s: tuple[np.ndarray, np.ndarray]) -> None:
+    """``uplink_s[t,k,u]``, ``downlink_s[t,k,u]``: seconds of the transfers, where they are given."""
+    for name, index, seconds in zip(
+        ("uplink_s", "downlink_s"), (model.uplinks, model.downlinks), transfer_s, strict=True
+    ):
+        values = {(t, k, u): float(seconds[t - 1, k - 1, u - 1]) for t, k, u in index}
+        setattr(model, name, pyo.Param(index, initialize=values, mutable=True, within=pyo.NonNegativeReals))
 
 
 # ------------------------------------------------------------------------------------------------------- variables
@@ -388,21 +412,25 @@ def constraint_request_pieces(model: pyo.ConcreteModel) -> None:
 
 
 def constraint_request_smooth_loss(model: pyo.ConcreteModel) -> None:
-    """Smooth curves: the loss at the steps that are taken, counted where a request is at the edge."""
+    """Smooth curves: the loss at the steps that are tried, which are at most those that are taken at the edge.
+
+    In the cloud nothing holds the tried steps back, and the most of them make the rows say no more than a loss >= 0:
+    no product of variables is needed, and every row is convex.
+    """
 
     @model.Constraint(model.smooth)
     def tried_steps(m, t, k, u):
-        return m.at_edge[t, k, u] * m.tried[t, k, u] - m.steps[t, k, u] <= 0
+        return m.tried[t, k, u] - m.steps[t, k, u] + m.max_steps * m.at_edge[t, k, u] <= m.max_steps
 
     @model.Constraint(model.exponentials)
     def exponential_loss(m, t, k, u):
         loss = m.floor[t, k, u] + m.drop[t, k, u] * pyo.exp(m.decay[t, k, u] * m.tried[t, k, u])
-        return m.at_edge[t, k, u] * loss - m.edge_loss[t, k, u] <= 0
+        return loss - m.edge_loss[t, k, u] + m.least_loss[t, k, u] * m.at_edge[t, k, u] <= m.least_loss[t, k, u]
 
     @model.Constraint(model.powers)
     def power_loss(m, t, k, u):
         loss = m.floor[t, k, u] + m.coefficient[t, k, u] / m.tried[t, k, u] ** m.exponent[t, k, u]
-        return m.at_edge[t, k, u] * loss - m.edge_loss[t, k, u] <= 0
+        return loss - m.edge_loss[t, k, u] + m.least_loss[t, k, u] * m.at_edge[t, k, u] <= m.least_loss[t, k, u]
 
 
 # ----------------------------------------------------------------------------------------------------------- points
@@ -437,6 +465,8 @@ def set_point(model: pyo.ConcreteModel, instance: TwoTimescaleInstance, solution
             there = bool(at_edge) and j == on
             model.on_piece[*r, j + 1].set_value(1.0 if there else 0.0)
             model.along[*r, j + 1].set_value(steps if there else 0.0)
+    if model.find_component("uplink_share") is None:  # the transfers are parameters
+        return
     for direction, index, mhz in (
         ("uplink", model.uplinks, instance.edge.uplink_mhz),
         ("downlink", model.downlinks, instance.edge.downlink_mhz),

@@ -85,6 +85,16 @@ def least_caches(cost: np.ndarray, fixings: Fixings, episode: Episode, whole: bo
     return np.where(fixings.inside, 1.0, x), lower
 
 
+def try_prices(frames: Frames, of: np.ndarray, priced: Priced, prices: np.ndarray, linear: np.ndarray | None) -> None:
+    """Take prices (n, K) of steps where they bound a frame better than those found so far; `priced` is changed."""
+    cuts = frames.cuts(of, prices)
+    cost = cuts.grad if linear is None else cuts.grad + linear
+    x, lower = least_caches(cost, Fixings.none(frames, len(of)), frames.episode, whole=True)
+    up = lower + cuts.const > priced.lower
+    priced.lower[up], priced.prices[up] = (lower + cuts.const)[up], prices[up]
+    priced.met.append((np.arange(len(of)), x > 0.5))
+
+
 def price_steps(
     frames: Frames,
     of: np.ndarray,

@@ -6,7 +6,8 @@ For ANY prices mu with 0 <= mu <= switch ::
 
 so with them the frames separate, each with the linear cost ``mu_t - mu_(t+1)`` of what it caches, and the sum of the
 frames' minima less ``mu_1 x_0`` is a proven bound. Benders' relaxation only supplies mu; the bound is evaluated
-here. Points come from dynamic programming over a pool of caches per frame, and local search in between.
+here. Points come from dynamic programming over a pool of caches per frame, and local search in between. What is left
+between the two, `close_paths` narrows.
 """
 
 from __future__ import annotations
@@ -17,45 +18,13 @@ from aigc_opt.control import Control
 from aigc_opt.problems.two_timescale.benders import relax
 from aigc_opt.problems.two_timescale.enumeration import Caches
 from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
-from aigc_opt.problems.two_timescale.listing import Interval, close_frames
-from aigc_opt.problems.two_timescale.prices import price_steps
+from aigc_opt.problems.two_timescale.paths import Nodes, best_paths, close_paths
+from aigc_opt.problems.two_timescale.prices import price_steps, try_prices
 from aigc_opt.problems.two_timescale.search import local_search
+from aigc_opt.problems.two_timescale.tables import MODELS_AT_MOST
 
 ITERATIONS = 30
 """Rounds of prices on steps."""
-
-NEAR_CACHES = 6
-"""Of a frame's listed caches the best so many enter the pool."""
-
-
-def best_path(frames: Frames, pools: list[np.ndarray], values: list[np.ndarray]) -> tuple[float, np.ndarray]:
-    """Choose a cache from each frame's pool, by dynamic programming.
-
-    Parameters
-    ----------
-    pools : list of ndarray of bool, shape (n_t, M)
-    values : list of ndarray, shape (n_t,)
-        Cost of each, without switching.
-
-    Returns
-    -------
-    float
-        Least total with switching.
-    ndarray of bool, shape (T, M)
-
-    """
-    e = frames.episode
-    total = values[0] + (pools[0] & ~e.initial) @ e.switch
-    back = []
-    for before, after, value in zip(pools, pools[1:], values[1:], strict=False):
-        go = (after @ e.switch)[None, :] - (before * e.switch) @ after.T.astype(float)
-        way = total[:, None] + go
-        back.append(way.argmin(axis=0))
-        total = way.min(axis=0) + value
-    chosen = [int(total.argmin())]
-    for step in reversed(back):
-        chosen.append(int(step[chosen[-1]]))
-    return float(total.min()), np.array([pool[i] for pool, i in zip(pools, reversed(chosen), strict=True)])
 
 
 class Pool:
@@ -93,7 +62,8 @@ class Pool:
         """Return the best path through the pool."""
         pools = [np.array([cache for cache, _ in known.values()]) for known in self._known]
         values = [np.array([value for _, value in known.values()]) for known in self._known]
-        return best_path(self.frames, pools, values)
+        path, total, _ = best_paths(self.frames.episode, Nodes(pools, values, np.full(len(pools), np.inf)))
+        return total, np.array([pool[k] for pool, k in zip(pools, path.tolist(), strict=True)])
 
     def improve(self, control: Control, rounds: int = 4) -> np.ndarray:
         """Take the best path, and search near it on odd and even frames in turn, given their neighbours."""
@@ -137,6 +107,7 @@ def solve_with_switching(
     relaxed = relax(frames, control.part(0.3))
     linear, paid = switch_terms(relaxed.switch_prices, e.initial)
     priced = price_steps(frames, every, relaxed.average, ITERATIONS, control, linear)
+    try_prices(frames, every, priced, relaxed.step_prices, linear)
     lower = priced.lower.sum() - paid
 
     pool = Pool(frames)
@@ -149,32 +120,11 @@ def solve_with_switching(
     upper = value.sum() + switching_cost(e, best)
     report("prices of steps and switches", upper, lower)
     aim = 0.95 * gap * abs(upper + offset)
-    if upper - lower <= aim or control.stop is not None:
+    if upper - lower <= aim or control.stop is not None or e.models > MODELS_AT_MOST:
         return Caches(best, upper, min(lower, upper))
 
-    # The frames' own problems at these prices, over all caches, to close the bound; what is listed joins the pool.
-    own = local_search(frames, every, best, control, linear)
-    value, _ = frames.exact(every, own, slot_relative, control)
-    value = value + (linear * own).sum(axis=1)
-    interval = Interval(np.minimum(priced.lower, value), value, own)
-    target = max(0.0, aim - (upper - (value.sum() - paid)))
-    _, _, more = frames.dual(every, own.astype(float))
-    lists = close_frames(
-        frames, interval, priced.prices, target, 0.1 * gap, slot_relative, control, linear, more,
-        report=lambda event: report(event, upper, max(lower, interval.lower.sum() - paid)),
-    )  # fmt: skip
-    lower = max(lower, interval.lower.sum() - paid)
-    pool.spread(every, interval.caches)
-    for t, listed in lists.items():
-        near = listed.caches[:NEAR_CACHES]
-        pool.spread(np.full(len(near), t), near)
-    again = pool.improve(control)
-    value, _ = frames.exact(every, again, slot_relative, control)
-    cost = value.sum() + switching_cost(e, again)
-    if cost < upper:
-        best, upper = again, cost
-    report("caches by dynamic programming", upper, lower)
-    return Caches(best, upper, min(lower, upper))
+    start = Caches(best, upper, min(lower, upper))
+    return close_paths(frames, relaxed.switch_prices, priced, start, gap, offset, control, report)
 
 
 def switch_terms(prices: np.ndarray, initial: np.ndarray) -> tuple[np.ndarray, float]:

@@ -1,0 +1,54 @@
+"""What all pictures share: colours that stay apart in grey, and where Axes come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aigc_opt.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DARK, MIDDLE, LIGHT = "#14346b", "#d1621b", "#9cc9e8"
+"""Dark blue, orange, light blue: their luminances are about 20%, 50% and 75% of white's."""
+
+GREY = "#8c8c8c"
+SEQUENCE = (DARK, MIDDLE, LIGHT, "#4d4d4d", "#e3b23c", "#2f7f6f")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+"""Marks differ too, so that no meaning hangs on colour alone."""
+
+NAMED_AT_MOST = 40
+"""An axis of more rows than this has no names: they could not be read."""
+
+
+def axes_of(ax: Axes | None) -> Axes:
+    """Return the given Axes, or those of a new figure.
+
+    Raises
+    ------
+    InputError
+        If matplotlib is not installed.
+
+    """
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise InputError("plot", ["needs matplotlib: pip install 'aigc_opt[plot]'"]) from None
+    return pyplot.subplots(layout="constrained")[1]
+
+
+def legend_below(ax: Axes, columns: int = 3) -> None:
+    """Put the legend under the Axes, where it covers no data."""
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        ax.legend(
+            handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=min(columns, len(labels)),
+            frameon=False, fontsize="small",
+        )  # fmt: skip
+
+
+def short(name: str, most: int = 24) -> str:
+    """Shorten a name to what an axis has room for; a dollar sign in it is one, not the start of a formula."""
+    return (name if len(name) <= most else f"{name[: most - 1]}…").replace("$", r"\$")

@@ -1,0 +1,1 @@
+"""How the optimum moves: sweeps over any number of a file, fronts with certified regions, alternatives, sensitivity."""

@@ -1,0 +1,74 @@
+"""The Lagrangian dual: below the optimum at any prices, up to the relaxation at the best, with its gradient right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import aigc_opt
+from aigc_opt.instance.generate import generate_deployment
+from aigc_opt.problems.deployment.arrays import DeploymentProgram
+from aigc_opt.problems.deployment.costs import Costs
+from aigc_opt.problems.deployment.neighbourhoods import choose_part
+from aigc_opt.problems.deployment.prices import Relaxation
+from aigc_opt.solvers import Highs
+from tests.deployment.tiny import optimum, tiny
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_interval_holds_the_optimum_found_by_enumeration(seed):
+    shape = (2, 2, 2) if seed % 3 else (3, 1, 2)
+    instance = tiny(seed, *shape, limits=None if seed % 2 else shape[1] == 1)
+    least = optimum(instance)
+    result = aigc_opt.solve(instance, method="lagrangian", gap=1e-9)
+    scale = max(1.0, abs(least))
+    assert result.proof == "dual"
+    assert result.lower_bound <= least + 1e-9 * scale
+    assert result.objective >= least - 1e-7 * scale
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6), st.floats(0.0, 3.0))
+def test_any_prices_are_below_the_relaxation(seed, size):
+    instance = tiny(seed, 3, 2, 3)
+    relaxation = Relaxation(instance, Costs.of(instance))
+    random = np.random.default_rng(seed)
+    start = relaxation.vector(relaxation.first_prices())
+    priced = relaxation.evaluate(relaxation.prices(start * random.uniform(0, size, start.shape)), 0.1)
+    relaxed = Highs(DeploymentProgram(instance).program.relaxed()).solve().objective
+    assert priced.value <= relaxed + 1e-9 * max(1.0, abs(relaxed))
+
+
+def test_prices_reach_the_relaxation_and_no_more():
+    """A bound too high by one part in ten thousand would be above the relaxation."""
+    instance = generate_deployment(3, 5, 6, seed=1)
+    relaxed = Highs(DeploymentProgram(instance).program.relaxed()).solve().objective
+    bound = aigc_opt.solve(instance, method="lagrangian").lower_bound
+    assert relaxed * (1 - 1e-3) <= bound <= relaxed * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("family", ["balanced", "metro"])
+def test_the_slope_is_the_gradient_of_the_smooth_copy(family):
+    instance = generate_deployment(3, 5, 6, family=family, seed=2)
+    relaxation = Relaxation(instance, Costs.of(instance))
+    start = relaxation.vector(relaxation.first_prices())
+    along = start * np.random.default_rng(0).random(start.shape)
+    temperature, step = 0.3 * relaxation.unit, 1e-5
+
+    def smooth(vector: np.ndarray) -> float:
+        return relaxation.evaluate(relaxation.prices(vector), temperature).smooth
+
+    slope = relaxation.vector(relaxation.evaluate(relaxation.prices(start), temperature).slope)
+    difference = (smooth(start + step * along) - smooth(start - step * along)) / (2 * step)
+    assert slope @ along == pytest.approx(difference, rel=1e-5)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0, 1, 2]), st.integers(1, 60))
+def test_parts_are_of_the_places_that_differ(seed, axis, size):
+    random = np.random.default_rng(seed)
+    differs = random.random((6, 4, 5)) < random.random()
+    part = choose_part(differs, axis, size, random)
+    assert not (part & ~differs).any()
+    assert part.sum() <= max(1.5 * size, differs.shape[0]) or part.sum() == differs.sum()
