@@ -8,7 +8,7 @@ and sampled with 1 to 200 of its steps (evenly strided, ancestral). For each num
     digits-error.csv            root mean square error per pixel to the nearest image of the data, mean over the samples
 
 with the wall time of one image, sampled alone. Losses follow from the seed; times are those of the machine that it runs
-on. Needs the extra `learn` and scikit-learn ::
+on. Needs the extras `learn` and `benchmark` ::
 
     python instances/measure_digits.py -o instances/measurements
     aigc-opt fit instances/measurements/digits-frechet.csv
