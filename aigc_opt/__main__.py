@@ -1,6 +1,7 @@
 """``python -m aigc_opt`` and ``aigc-opt``: start the command line, so that Ctrl-C while it starts ends in order too."""
 
 import os
+import signal
 import sys
 
 
@@ -10,10 +11,16 @@ def run() -> None:
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w"))
     try:
-        from aigc_opt.cli import main
+        from aigc_opt.cli import run_command
 
-        status = main()
+        try:
+            status = run_command()
+        finally:
+            # All is given, and the process ends. Only a signal that is ignored stays so while the interpreter shuts
+            # down: it gives every other one back to the system, which would end the process as if by a failure.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.stderr.write("aigc-opt: interrupted\n")
         status = 3
     solvers = sys.modules.get("aigc_opt.solvers")

@@ -27,11 +27,23 @@ OUTPUT_HELP = "write the JSON result here; - = to standard output, and nothing e
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+    """Run the command line and return its exit status, with Ctrl-C as it was found."""
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        return run_command(argv)
+    finally:
+        if interrupt is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupt)
+
+
+def run_command(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit status; what Ctrl-C does afterwards is left to the caller.
+
+    After a solve it does nothing: one that comes when the result has been given must not look like a failure.
+    """
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser(words).parse_args(words)
     warnings.showwarning = _warn
-    interrupt = signal.getsignal(signal.SIGINT)
     try:
         status = arguments.run(arguments)
         sys.stdout.flush()
@@ -63,9 +75,6 @@ def main(argv: list[str] | None = None) -> int:
             raise
         _say(f"aigc-opt: internal error, please report it (--debug shows where): {type(error).__name__}: {error}")
         status = INTERNAL
-    finally:
-        if interrupt is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, interrupt)
     return status
 
 

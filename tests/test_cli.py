@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from aigc_opt.cli import main
+from aigc_opt.control import PATIENCE_S
 
 RESULT_KEYS = [
     "format", "version", "instance", "method", "status", "limit", "objective", "lower_bound", "gap", "gap_tolerance",
@@ -232,9 +234,15 @@ def test_a_second_interrupt_loses_nothing(tmp_path):
         if "cloud only" in line or "feature-aware" in line:
             break
     time.sleep(0.5)
-    for _ in range(12):
+    written = []
+    reader = threading.Thread(target=lambda: written.append(running.stdout.read()), daemon=True)
+    reader.start()
+    until = time.monotonic() + PATIENCE_S
+    while running.poll() is None and time.monotonic() < until:  # up to the process's very end
         running.send_signal(signal.SIGINT)
-        time.sleep(0.05)
-    out, err = running.communicate(timeout=60)
+        time.sleep(0.002)
+    reader.join(timeout=60)
+    err, out = running.stderr.read(), written[0]
+    running.wait(timeout=60)
     assert running.returncode == 0, err
     assert json.loads(out)["limit"] == "interrupt"
