@@ -7,6 +7,7 @@ import os
 import platform
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -374,8 +375,13 @@ def versions(solver: str = "highs") -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in ("aigc_opt", "highspy", "numpy", "scipy", *PACKAGES_OF_SOLVER.get(solver, ())):
         try:
-            found[name] = version(name)
+            found[name] = _version_of(name)
         except PackageNotFoundError:
             warnings.warn(f"{name} is imported from a folder, not installed: its version is unknown", stacklevel=2)
             found[name] = "unknown"
     return found
+
+
+@cache
+def _version_of(name: str) -> str:
+    return version(name)

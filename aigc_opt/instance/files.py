@@ -13,6 +13,7 @@ import math
 import os
 import tempfile
 import zipfile
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,9 @@ INLINE_REQUESTS = 50_000
 
 NPZ_BYTES = 2**29
 """Largest npz file that is read, unpacked."""
+
+HEAD_BYTES = 2**20
+"""A file that is larger must start like a JSON object before the rest of it is read."""
 
 INTEGER_DIGITS = 308
 """An integer of more digits is read as a double, mostly infinite: fields then refuse it by its path, and Python
@@ -118,20 +122,28 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def read_bytes(path: str | os.PathLike[str], limit: int, hint: str = "") -> bytes:
+def read_bytes(path: str | os.PathLike[str], limit: int, hint: str = "", *, json_object: bool = False) -> bytes:
     """Read a whole file of at most `limit` bytes; `hint` is added to what is said of a larger one.
+
+    With `json_object`, of a large file that does not start like one only the start is read.
 
     Raises
     ------
     InputError
-        If there is no such file, it cannot be read, or it is larger.
+        If there is no such file, it cannot be read, it is larger, or it is large and does not start as it must.
 
     """
     origin = str(path)
+    start, raw = b"{", b""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            raw = b"" if size > limit else file.read(limit + 1)
+            if size <= limit:
+                if json_object and size > HEAD_BYTES:
+                    raw = file.read(HEAD_BYTES)
+                    start = raw.removeprefix(BOM_UTF8).lstrip()[:1] or start  # white space so far: go on
+                if start == b"{":
+                    raw += file.read(limit + 1 - len(raw))
     except IsADirectoryError:
         raise InputError(origin, ["is a folder, expected a file"]) from None
     except FileNotFoundError:
@@ -139,6 +151,8 @@ def read_bytes(path: str | os.PathLike[str], limit: int, hint: str = "") -> byte
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(origin, [f"cannot be read: {reason}"]) from None
+    if start != b"{":
+        raise InputError(origin, [f"is not one JSON object: starts with {quote(start.decode('latin-1'))}"])
     if max(size, len(raw)) > limit:
         raise InputError(origin, [f"is larger than {limit // 2**20} MiB, the most that is read{hint}"])
     return raw
@@ -147,7 +161,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int, hint: str = "") -> byte
 def _read_text(path: str | os.PathLike[str], limit: int) -> str:
     origin = str(path)
     hint = "; long arrays of requests can be put into an npz" if limit == INSTANCE_BYTES else ""
-    raw = read_bytes(path, limit, hint)
+    raw = read_bytes(path, limit, hint, json_object=True)
     if not raw or raw.isspace():
         raise InputError(origin, ["is empty, expected one JSON object"])
     # Counted in the text, strings included: far cheaper than to build a million objects and then refuse them.

@@ -19,6 +19,7 @@ from aigc_opt.instance.base import Instance
 from aigc_opt.instance.files import load
 from aigc_opt.problems.problem import problem_of
 from aigc_opt.result import Limit, Solution
+from aigc_opt.reuse import reusing
 from aigc_opt.tradeoffs.journal import Journal, read_cell
 from aigc_opt.tradeoffs.paths import Varied, grid_of
 
@@ -132,7 +133,7 @@ def solve_point(instance: Instance, options: dict[str, Any], start: Solution | N
     # As `solve` does, without what a result file holds beyond these numbers: to hash the instance takes longer than to
     # solve a small one.
     problem, name, task = asked(instance, start=start, **options)
-    with task.control.catching_interrupts():
+    with task.control.catching_interrupts(), reusing():
         found = problem.methods[name](task)
         worth = judged(problem, task, name, found)
     if found.limit is Limit.INTERRUPT:

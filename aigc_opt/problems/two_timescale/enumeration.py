@@ -123,12 +123,16 @@ def slot_bounds(frames: Frames, caches: np.ndarray, control: Control) -> np.ndar
                 return None
             part = caches[i : i + CACHES_AT_ONCE]
             rows, weight = frames.weights(np.full(len(part), t), part)
-            first, again = distinct(rows, weight > 0.5)
-            at = rows[first]
-            free = frames.free[at]
-            found = slot_dual(e.curves, e.steps_per_slot, e.model[at], e.cloud[at], weight[first], free)
-            value = np.where(found.feasible, found.bound, np.inf)[again]
-            bound[t, i : i + CACHES_AT_ONCE] = value.reshape(-1, e.slots).sum(axis=1)
+            codes, first, again = distinct(rows, weight > 0.5)
+
+            def solve(which: np.ndarray, first=first, rows=rows, weight=weight):
+                k = first[which]
+                at = rows[k]
+                found = slot_dual(e.curves, e.steps_per_slot, e.model[at], e.cloud[at], weight[k], frames.free[at])
+                return (np.where(found.feasible, found.bound, np.inf),), True
+
+            (value,) = frames.solved("duals", codes, solve)
+            bound[t, i : i + CACHES_AT_ONCE] = value[again].reshape(-1, e.slots).sum(axis=1)
     return bound
 
 

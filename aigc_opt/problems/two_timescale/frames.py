@@ -9,7 +9,8 @@ For frame t and cache x in {0,1}^M ::
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from aigc_opt.control import Control
 from aigc_opt.problems.two_timescale.episode import Episode
 from aigc_opt.problems.two_timescale.slot_dual import Response, slot_dual
 from aigc_opt.problems.two_timescale.slot_exact import Allocation, Jobs, solve_jobs
+from aigc_opt.reuse import table
 
 ROWS_AT_ONCE = 20_000
 """Slots whose duals are computed together: a bound on memory."""
@@ -181,24 +183,57 @@ class Frames:
         rows, weight = self.weights(frames, caches)
         cached = weight > 0.5
         group = np.repeat(np.arange(len(frames)), e.slots)
-        if cutoff is None:
-            first, again = distinct(rows, cached)
-            rows, cached, group = rows[first], cached[first], None
-        jobs = Jobs(e.curves, e.steps_per_slot, e.model[rows], e.cloud[rows], cached, self.free_hits)
-        found = solve_jobs(jobs, relative, control, group, cutoff, roots)
-        return found if cutoff is not None else found.take(again)
+        if cutoff is not None:
+            jobs = Jobs(e.curves, e.steps_per_slot, e.model[rows], e.cloud[rows], cached, self.free_hits)
+            return solve_jobs(jobs, relative, control, group, cutoff, roots)
+
+        codes, first, again = distinct(rows, cached)
+
+        def solve(which: np.ndarray) -> tuple[tuple[np.ndarray, ...], bool]:
+            at = rows[first[which]]
+            jobs = Jobs(e.curves, e.steps_per_slot, e.model[at], e.cloud[at], cached[first[which]], self.free_hits)
+            found = solve_jobs(jobs, relative, control, None, None, roots)
+            return (found.cost, found.lower, found.at_edge, found.steps), control.stop is None
+
+        return Allocation(*self.solved("slots", codes, solve, relative)).take(again)
+
+    def solved(
+        self,
+        name: str,
+        codes: np.ndarray,
+        solve: Callable[[np.ndarray], tuple[tuple[np.ndarray, ...], bool]],
+        *parts: float,
+    ) -> tuple[np.ndarray, ...]:
+        """Return columns of results, a row a code of `distinct`: solved now, or by an earlier point of a sweep.
+
+        A slot's costs depend on its requests, its hits, the curves and the budget of steps; storage and the cost of
+        switching have no part in them.
+        """
+        e, c = self.episode, self.episode.curves
+        kept = None
+        if codes.dtype == np.int64:
+            of_curves = (getattr(c, field.name) for field in fields(c))
+            kept = table(name, *parts, e.steps_per_slot, self.free_hits, e.model, e.cloud, *of_curves)
+        return solve(np.arange(len(codes)))[0] if kept is None else kept.rows(codes, solve)
 
     def _parts(self, number: int) -> list[slice]:
         return [slice(i, min(i + self.batch, number)) for i in range(0, number, self.batch)]
 
 
-def distinct(rows: np.ndarray, cached: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where each distinct pair of slot and hits stands first, and which of those every pair is."""
-    names = np.ascontiguousarray(rows.astype(np.int64)).view(np.uint8).reshape(len(rows), 8)
-    key = np.ascontiguousarray(np.concatenate([names, np.packbits(cached, axis=1)], axis=1))
-    whole = key.view([("", key.dtype)] * key.shape[1]).ravel()
-    _, first, again = np.unique(whole, return_index=True, return_inverse=True)
-    return first, again.ravel()
+def distinct(rows: np.ndarray, cached: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distinct pairs of slot and hits, rising, where each stands first, and which of them every pair is.
+
+    A pair is one integer where it fits, which sorts many times faster than bytes.
+    """
+    users = cached.shape[1]
+    if users + int(rows.max(initial=0)).bit_length() < 63:
+        whole = (rows.astype(np.int64) << users) | cached @ (np.int64(1) << np.arange(users))
+    else:
+        names = np.ascontiguousarray(rows.astype(np.int64)).view(np.uint8).reshape(len(rows), 8)
+        key = np.ascontiguousarray(np.concatenate([names, np.packbits(cached, axis=1)], axis=1))
+        whole = key.view([("", key.dtype)] * key.shape[1]).ravel()
+    codes, first, again = np.unique(whole, return_index=True, return_inverse=True)
+    return codes, first, again.ravel()
 
 
 def switching_cost(episode: Episode, caches: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aigc_opt.problems.two_timescale.episode import Episode
+from aigc_opt.reuse import shared
 
 CHUNK = 20_000
 """Slots that are solved together: more would not fit the processor's cache."""
@@ -59,8 +60,10 @@ class Transfers:
     def of(cls, episode: Episode) -> Transfers:
         """Solve both directions of an episode. Transfers cost the same whatever is cached, so once is enough."""
         e = episode
-        up = solve_shares(e.uplink_mbit, e.uplink_gain, e.user_power_w, e.uplink_hz, e.noise_w_per_hz)
-        down = solve_shares(e.downlink_mbit, e.downlink_gain, e.power_w, e.downlink_hz, e.noise_w_per_hz)
+        of_up = e.uplink_mbit, e.uplink_gain, e.user_power_w, e.uplink_hz, e.noise_w_per_hz
+        of_down = e.downlink_mbit, e.downlink_gain, e.power_w, e.downlink_hz, e.noise_w_per_hz
+        up = shared(lambda: solve_shares(*of_up), "shares", *of_up)
+        down = shared(lambda: solve_shares(*of_down), "shares", *of_down)
         cost = e.weight_delay * float(up.seconds.sum() + down.seconds.sum())
         lower = e.weight_delay * float(up.lower.sum() + down.lower.sum())
         return cls(up, down, cost, lower)
