@@ -5,22 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.utils.env_checker import check_env
 
 import aigc_opt
+import aigc_opt.envs
 from aigc_opt.envs.station import Grants, Station
+from aigc_opt.envs.two_timescale import AllocationEnv, CachingEnv, JointEnv
+from aigc_opt.envs.vector import JointVectorEnv
 from aigc_opt.instance.sample import draw_episodes
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.policies.two_timescale import BASELINES
 from tests.two_timescale.tiny import tiny
-
-gymnasium = pytest.importorskip("gymnasium")
-from gymnasium.utils.env_checker import check_env  # noqa: E402
-
-import aigc_opt.envs  # noqa: E402
-from aigc_opt.envs.two_timescale import AllocationEnv, CachingEnv, JointEnv  # noqa: E402
-from aigc_opt.envs.vector import JointVectorEnv  # noqa: E402
 
 IDS = {
     "TwoTimescaleJoint": "two-timescale-process",

@@ -6,24 +6,23 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-import aigc_opt  # noqa: E402
-from aigc_opt.cli import main  # noqa: E402
-from aigc_opt.control import Control  # noqa: E402
-from aigc_opt.envs.station import Grants, Station  # noqa: E402
-from aigc_opt.instance.generate import generate_two_timescale  # noqa: E402
-from aigc_opt.instance.sample import draw_episodes  # noqa: E402
-from aigc_opt.instance.two_timescale import TwoTimescaleInstance  # noqa: E402
-from aigc_opt.learning.agent import Agent, load_agent  # noqa: E402
-from aigc_opt.learning.amender import amend, raw_size  # noqa: E402
-from aigc_opt.learning.caches import CacheSet  # noqa: E402
-from aigc_opt.learning.networks import CacheValue, DiffusionActor  # noqa: E402
-from aigc_opt.learning.settings import Settings  # noqa: E402
-from aigc_opt.learning.train import Trainer, rollout  # noqa: E402
-from aigc_opt.learning.training import train  # noqa: E402
-from aigc_opt.result import Limit  # noqa: E402
+import aigc_opt
+from aigc_opt.cli import main
+from aigc_opt.control import Control
+from aigc_opt.envs.station import Grants, Station
+from aigc_opt.instance.generate import generate_two_timescale
+from aigc_opt.instance.sample import draw_episodes
+from aigc_opt.instance.two_timescale import TwoTimescaleInstance
+from aigc_opt.learning.agent import Agent, load_agent
+from aigc_opt.learning.amender import amend, raw_size
+from aigc_opt.learning.caches import CacheSet
+from aigc_opt.learning.networks import CacheValue, DiffusionActor
+from aigc_opt.learning.settings import Settings
+from aigc_opt.learning.train import Trainer, rollout
+from aigc_opt.learning.training import train
+from aigc_opt.result import Limit
 
 TINY = {
     "frames": 1280, "environments": 16, "width": 32, "batch": 64, "warm_up": 300, "validations": 3,
