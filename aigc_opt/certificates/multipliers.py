@@ -14,7 +14,7 @@ from aigc_opt.instance.base import Instance
 Multipliers = dict[str, Any]
 
 RELAXED = 4000
-"""Slots x servers x models up to which the linear relaxation of a deployment is solved unless something else is asked."""
+"""Slots x servers x models up to which the linear relaxation of a deployment is solved by default."""
 
 ROUNDS = 60
 

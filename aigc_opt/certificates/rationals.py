@@ -2,8 +2,8 @@
 
 Every double is a rational number, and so is every sum, product and quotient of doubles: `fractions.Fraction` holds them
 exactly. Roots are rounded down by integer arithmetic. Logarithms and exponentials come from `decimal`, which documents
-``ln`` and ``exp`` as correctly rounded; each is widened here by far more than that rounding, so that the true value lies
-between the two ends.
+``ln`` and ``exp`` as correctly rounded; each is widened here by far more than that rounding, so that the true value
+lies between the two ends.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import math
 from fractions import Fraction
 from typing import Any
 
-from aigc_opt.certify.curves import quality
-from aigc_opt.certify.rationals import SLACK, cbrt_below, sqrt_below
+from aigc_opt.certificates.curves import quality
+from aigc_opt.certificates.rationals import SLACK, cbrt_below, sqrt_below
 from aigc_opt.errors import Fault
 
 PLACES = 160

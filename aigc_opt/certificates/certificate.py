@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from aigc_opt.certify import deployment, offloading, two_timescale
-from aigc_opt.certify.rationals import double_below, floor_to
+from aigc_opt.certificates import deployment, offloading, two_timescale
+from aigc_opt.certificates.rationals import double_below, floor_to
 from aigc_opt.errors import Fault, InputError
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.fields import FAULTS_PER_FILE, describe, path_of, quote

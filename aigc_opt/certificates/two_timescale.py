@@ -20,8 +20,8 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
-from aigc_opt.certify.curves import cheapest, quality
-from aigc_opt.certify.rationals import SLACK, Enclosure, ceil_to, exp, floor_to, ln
+from aigc_opt.certificates.curves import cheapest, quality
+from aigc_opt.certificates.rationals import SLACK, Enclosure, ceil_to, exp, floor_to, ln
 from aigc_opt.errors import Fault
 
 NODES = 100_000
@@ -45,8 +45,7 @@ def evaluate(data: dict[str, Any], multipliers: dict[str, Any]) -> Fraction:
     sizes, room = [Fraction(m["storage_gb"]) for m in models], Fraction(edge["storage_gb"]) * (1 + SLACK)
     switch = [slots * Fraction(weights["switching"]) * _switch_s(model, edge) for model in models]
     paid = [
-        [min(Fraction(price), most) for price, most in zip(row, switch, strict=True)]
-        for row in multipliers["switches"]
+        [min(Fraction(price), most) for price, most in zip(row, switch, strict=True)] for row in multipliers["switches"]
     ]
     const, grad = _cuts(data, multipliers["steps"])
     total = Fraction(0)

@@ -8,18 +8,25 @@ three evaluations, uses no floating-point arithmetic and nothing of the code tha
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from aigc_opt.certify.certificate import EVALUATIONS, KINDS, Certificate, certified, from_dict, is_certificate
-from aigc_opt.certify.rationals import double_below
+from aigc_opt.certificates.certificate import EVALUATIONS, KINDS, Certificate, certified, from_dict, is_certificate
+from aigc_opt.certificates.rationals import double_below
 from aigc_opt.control import Control, Progress
-from aigc_opt.errors import InputError
+from aigc_opt.errors import InputError, SolverError
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.files import SOLUTION_BYTES, load, read_json
+from aigc_opt.result import Proof, Result, Status, gap_of
 
-__all__ = ["Certificate", "Verdict", "certify", "check_certificate", "is_certificate"]
+__all__ = [
+    "Certificate", "Verdict", "adopted", "certify", "check_certificate", "is_certificate", "kind_of_method",
+]  # fmt: skip
+
+
+CONTRADICTION = 1e-6
+"""Relative excess of a certified bound over a checked point that the checker's tolerance explains."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ def certify(
         If the file or the kind is not what it must be.
 
     """
-    from aigc_opt.certify.multipliers import FINDERS, default_kind
+    from aigc_opt.certificates.multipliers import FINDERS, default_kind
     from aigc_opt.problems.problem import problem_of
 
     instance = instance if isinstance(instance, Instance) else load(instance)
@@ -94,6 +101,40 @@ def certify(
     with control.catching_interrupts():
         multipliers = FINDERS[instance.problem][kind](instance, control)
         return None if multipliers is None else certified(instance, kind, multipliers)
+
+
+def kind_of_method(instance: Instance, method: str) -> str | None:
+    """Return the kind of bound that belongs to a method of solving; None = the problem's default."""
+    kind = "benders" if method == "exact" and instance.problem == "two_timescale" else method
+    return kind if kind in KINDS[instance.problem] else None
+
+
+def adopted(result: Result, certificate: Certificate) -> Result:
+    """Return the result with the certified bound if that is the better one.
+
+    A result's bound that is above the certified one stays, with its own proof: it may come from other multipliers, from
+    branching or from a solver, of which the certificate says nothing.
+
+    Raises
+    ------
+    SolverError
+        If the certified bound contradicts the result's checked point.
+
+    """
+    bound, objective = certificate.lower_bound, result.objective
+    if objective is not None and bound > objective:
+        if bound - objective > CONTRADICTION * max(1e-6, abs(objective)):
+            raise SolverError(f"the certified bound of {bound} is above the checked point of {objective}")
+        bound = objective
+    if result.lower_bound is not None and result.lower_bound >= bound:
+        return result
+    gap = gap_of(objective, bound)
+    status = result.status
+    if objective is None:
+        status = Status.BOUND_ONLY
+    elif gap is not None and gap <= result.gap_tolerance:
+        status = Status.OPTIMAL
+    return replace(result, lower_bound=bound, proof=Proof.DUAL, status=status)
 
 
 def check_certificate(instance: Instance | str | os.PathLike[str], path: str | os.PathLike[str]) -> Verdict:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from typing import Any
 
-from aigc_opt.certify.rationals import Enclosure, ceil_to, exp, floor_to, ln, power
+from aigc_opt.certificates.rationals import Enclosure, ceil_to, exp, floor_to, ln, power
 
 
 def quality(curve: dict[str, Any], steps: Fraction) -> Enclosure:
@@ -18,9 +19,7 @@ def quality(curve: dict[str, Any], steps: Fraction) -> Enclosure:
     return floor_to(floor + amplitude * low), ceil_to(floor + amplitude * high)
 
 
-def cheapest(
-    curve: dict[str, Any], weight: Fraction, slope: Fraction, least: Fraction, most: Fraction
-) -> Fraction:
+def cheapest(curve: dict[str, Any], weight: Fraction, slope: Fraction, least: Fraction, most: Fraction) -> Fraction:
     """Return a lower bound of ``min slope s + weight q(s)`` over least <= s <= most.
 
     It is the minimum itself for a piecewise linear curve, at an end or a breakpoint. A smooth curve is convex, so it
@@ -76,7 +75,7 @@ def _between(points: list[tuple[Fraction, Fraction]], steps: Fraction) -> Fracti
     """Linear between points, constant outside."""
     if steps <= points[0][0]:
         return points[0][1]
-    for (a, low), (b, high) in zip(points, points[1:], strict=False):
+    for (a, low), (b, high) in itertools.pairwise(points):
         if steps <= b:
             return low + (high - low) * (steps - a) / (b - a)
     return points[-1][1]
