@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aigc_opt.bench.commands import add_bench
 from aigc_opt.errors import InputError, MissingSolverError
 from aigc_opt.tradeoffs.commands import add_exploring
 
@@ -455,6 +456,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     export.add_argument("-o", dest="output", metavar="FILE", required=True)
 
     add_exploring(command)
+    add_bench(command)
     return parser
 
 
