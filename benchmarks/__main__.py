@@ -36,7 +36,7 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 TABLE = ROOT / "benchmarks" / "results.md"
 
 GAP = 1e-4
-EXAMPLE_LIMIT_S, SMALL_LIMIT_S, LARGE_LIMIT_S = 10.0, 20.0, 40.0
+EXAMPLE_LIMIT_S, SMALL_LIMIT_S, LARGE_LIMIT_S = 10.0, 15.0, 30.0
 
 SMALL = {
     "deployment": {"servers": 4, "models": 10, "slots": 12},

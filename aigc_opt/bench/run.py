@@ -22,7 +22,7 @@ from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.problems.problem import problem_of
 
 INSTANCE_FORMAT = "aigc-opt/instance"
-BASELINE_LIMIT_S = 5.0
+BASELINE_LIMIT_S = 4.0
 """A baseline gets at most so many seconds: they are quick, or go on for as long as they may."""
 
 MONOLITH = "monolith"
