@@ -1,7 +1,7 @@
 """The command line: parse, call the API, print. Results go to standard output, all else to standard error.
 
-Exit status: 0 done; 1 the check failed or the problem is proved infeasible; 2 the input, the call or a missing optional
-solver; 3 neither point nor bound; 4 an internal error.
+Exit status: 0 done; 1 the check failed, the problem is proved infeasible or the doctor found a fault; 2 the input, the
+call or a missing optional solver; 3 neither point nor bound; 4 an internal error.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aigc_opt.bench.commands import add_bench
 from aigc_opt.errors import InputError, MissingSolverError
 from aigc_opt.tradeoffs.commands import add_exploring
 
@@ -279,6 +280,20 @@ def _export(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from aigc_opt.doctor import examine
+
+    section, good = "", True
+    for finding in examine():
+        if finding.section != section:
+            section = finding.section
+            print(section)
+        print(f"  {finding.name:<16} {finding.text}", flush=True)
+        good = good and finding.good
+    print("All is well." if good else "Something is wrong: see the lines in capitals above.")
+    return DONE if good else REFUSED
+
+
 def _with_progress(arguments: argparse.Namespace, call: Callable[[Any], Any]) -> Any:
     from aigc_opt.control import ProgressLine
 
@@ -454,7 +469,10 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     export.add_argument("instance", metavar="INSTANCE")
     export.add_argument("-o", dest="output", metavar="FILE", required=True)
 
+    command("doctor", _doctor, "Show versions, extras, solvers and hardware, and test each problem on a tiny instance.")
+
     add_exploring(command)
+    add_bench(command)
     return parser
 
 
