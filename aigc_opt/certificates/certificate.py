@@ -27,7 +27,7 @@ KINDS = {
 EVALUATIONS = {"deployment": deployment, "offloading": offloading, "two_timescale": two_timescale}
 
 CLAIM_BITS = 128
-"""The claim is the dual's value rounded down to so many bits: short, and provable again by any program that encloses the
+"""The claim is the dual value rounded down to so many bits: short, and provable again by any program that encloses the
 few irrational numbers to more digits than that."""
 
 CLAIM_DIGITS = 4000

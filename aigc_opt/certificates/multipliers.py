@@ -135,10 +135,10 @@ def two_timescale_benders(instance: Instance, control: Control) -> Multipliers |
 
 
 def _two_timescale(instance: Instance, control: Control, rounds: int) -> Multipliers | None:
-    from aigc_opt.problems.two_timescale.benders import relax, relax_apart
     from aigc_opt.problems.two_timescale.episode import Episode
     from aigc_opt.problems.two_timescale.frames import Frames
     from aigc_opt.problems.two_timescale.prices import Priced, price_steps, try_prices
+    from aigc_opt.problems.two_timescale.relaxation import relax, relax_apart
     from aigc_opt.problems.two_timescale.shares import Transfers
     from aigc_opt.problems.two_timescale.switching import switch_terms
 
