@@ -7,6 +7,7 @@ own reading: the abstract says what alternates, not how.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -235,7 +236,7 @@ def alternating(points: Points, control: Control, seed: int) -> Point | None:
     most `ASSIGNMENT_PLACES` (user, server) pairs.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
-    makers = [
+    makers: list[tuple[str, Callable[[], Point | None]]] = [
         ("greedy by deadline", lambda: greedy_deadline(points, control, seed)),
         ("all local", lambda: all_local(points, control, seed)),
         ("all at the best server", lambda: all_best_server(points, control, seed)),
