@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aigc_opt.bench.commands import add_bench
 from aigc_opt.errors import InputError, MissingSolverError
 from aigc_opt.tradeoffs.commands import add_exploring
 
@@ -471,6 +472,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     command("doctor", _doctor, "Show versions, extras, solvers and hardware, and test each problem on a tiny instance.")
 
     add_exploring(command)
+    add_bench(command)
     return parser
 
 

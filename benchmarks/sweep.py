@@ -2,6 +2,7 @@
 
     python benchmarks/sweep.py                 prints the table of docs/trade-offs.md
     python benchmarks/sweep.py --warm          what warm starts save: melbourne-cbd-small of deployment, 8 weights
+    python benchmarks/sweep.py --reuse         what points of the two-timescale episode save by sharing solved slots
 
 Each way gets a process of its own that starts from nothing; the ways take turns, so that a busy machine slows them all.
 Seconds of the processor, of all processes together, stand beside wall seconds: a busy machine stretches the latter.
@@ -98,9 +99,49 @@ def warm() -> None:
     print(f"from neighbours {swept:.1f} s, each from nothing {cold:.1f} s: {100 * (1 - swept / cold):.0f}% saved")
 
 
+def reuse(rounds: int) -> None:
+    from aigc_opt.reuse import forget
+    from aigc_opt.tradeoffs.paths import Varied
+    from aigc_opt.tradeoffs.sweep import solve_point
+
+    episode = aigc_opt.sample(aigc_opt.load(INSTANCES / "examples" / "two-timescale-process.json"), 0)
+    options = {"method": None, "gap": 1e-4, "time_limit": None, "seed": 0}
+    print("| second path, 20 values | processor s, each point alone | shared | saved |")
+    print("|---|---|---|---|")
+    for path, values in {
+        "edge.steps_per_slot": [100.0 * k for k in range(1, 21)],
+        "edge.storage_gb": [10.0 + 2.0 * k for k in range(20)],
+        "weights.switching": [0.1 * k for k in range(20)],
+    }.items():
+        varied = Varied(episode, {"weights.delay": [0.3, 0.5, 0.7], path: values})
+        points = [varied.at(point) for point in varied.points()]
+        seconds: dict[bool, list[float]] = {False: [], True: []}
+        found: dict[bool, list[tuple[float, float]]] = {}
+        for _ in range(rounds):
+            for sharing in (False, True):
+                forget()
+                began, found[sharing] = time.process_time(), []
+                for point in points:
+                    if not sharing:
+                        forget()
+                    row = solve_point(point, options, None, False)[0]
+                    found[sharing].append((row["objective"], row["lower_bound"]))
+                seconds[sharing].append(time.process_time() - began)
+            assert found[False] == found[True], "the intervals differ"
+        alone, shared = (float(np.median(seconds[sharing])) for sharing in (False, True))
+        print(f"| `{path}` | {alone:.2f} | {shared:.2f} | {100 * (1 - shared / alone):.0f}% |")
+    print(f"{rounds} rounds, load average {os.getloadavg()[0]:.1f}")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm", action="store_true")
+    parser.add_argument("--reuse", action="store_true")
     arguments = parser.parse_args()
-    warm() if arguments.warm else compare(arguments.rounds)
+    if arguments.warm:
+        warm()
+    elif arguments.reuse:
+        reuse(arguments.rounds)
+    else:
+        compare(arguments.rounds)

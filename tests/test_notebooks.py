@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,16 @@ def test_notebook_runs(path, monkeypatch):
     monkeypatch.chdir(path.parent)
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     assert cells
-    names: dict[str, object] = {}
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("Agg")
+    began, names = time.time(), dict[str, object]()
     for number, cell in enumerate(cells):
         exec(compile("".join(cell["source"]), f"{path.name}[{number}]", "exec"), names)
+    saved = [png for png in (path.parent / "pictures").glob("*.png") if png.stat().st_mtime >= began - 1]
+    assert len(saved) >= len(pyplot.get_fignums()) >= 1  # each picture is kept
+    pyplot.close("all")
 
 
 def test_there_are_notebooks():
-    assert NOTEBOOKS
+    parts = {"deployment", "offloading", "two_timescale", "validating_a_policy", "trade_offs", "your_own_model"}
+    assert {path.stem for path in NOTEBOOKS} == parts

@@ -1,6 +1,7 @@
 """Pictures: every function takes Axes (or makes them) and returns them. Needs matplotlib, the extra ``plot``."""
 
 from aigc_opt.plot.curves import curves
+from aigc_opt.plot.fitted_curves import plot_fitted_curves as fitted_curves
 from aigc_opt.plot.fronts import front
 from aigc_opt.plot.maps import offloading_map
 from aigc_opt.plot.policies import policy_gaps
@@ -15,6 +16,7 @@ __all__ = [
     "convergence",
     "curves",
     "deployment_timeline",
+    "fitted_curves",
     "front",
     "offloading_map",
     "policy_gaps",

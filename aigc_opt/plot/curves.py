@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LABELS = {"quality": "quality loss", "latency": "seconds", "energy": "joules"}
+WIDE = 50.0
+"""Last over first step from which on losses are drawn over the logarithm: they fall in the first few steps."""
+
 COLUMNS = {"quality": "quality_loss", "latency": "latency_s", "energy": "energy_j"}
 
 
@@ -43,7 +46,8 @@ def curves(
     curve = profile[which]
     if steps is None:
         steps = (1.0, _far(profile)) if measurements is None else (measurements.steps.min(), measurements.steps.max())
-    at = np.linspace(*steps, 400)
+    wide = which == "quality" and steps[0] > 0 and steps[1] >= WIDE * steps[0]
+    at = np.geomspace(*steps, 400) if wide else np.linspace(*steps, 400)
     if which == "quality":
         value = TypeAdapter(Quality).validate_python(curve).value(at)
     else:
@@ -57,6 +61,9 @@ def curves(
     kind = curve["kind"].replace("_", " ") if which == "quality" else "linear"
     ax.plot(at, value, color=DARK, label=f"{kind}{'' if r2 is None else f', R² = {r2:.4f}'}")
     ax.set(xlabel="denoising steps", ylabel=LABELS[which])
+    if wide:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
     ax.grid(color=GREY, alpha=0.25)
     legend_below(ax)
     return ax

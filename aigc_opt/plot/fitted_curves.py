@@ -9,6 +9,7 @@ import numpy as np
 from aigc_opt.errors import InputError
 from aigc_opt.instance.fit import Fit
 from aigc_opt.instance.measurements import Measurements
+from aigc_opt.plot.style import DARK, GREY, MIDDLE
 
 
 def plot_fitted_curves(fit: Fit, measurements: Measurements, axes=None):
@@ -32,7 +33,7 @@ def plot_fitted_curves(fit: Fit, measurements: Measurements, axes=None):
         from matplotlib.figure import Figure
 
         shared = {"sharex": True, "gridspec_kw": {"height_ratios": [3, 1]}}
-        axes = Figure(figsize=(9, 4.8), layout="constrained").subplots(2, 2, **shared)
+        axes = Figure(figsize=(9, 5.2), layout="constrained").subplots(2, 2, **shared)
     steps = np.linspace(*fit.steps, 400)
     latency = fit.latency
     columns = (
@@ -41,13 +42,18 @@ def plot_fitted_curves(fit: Fit, measurements: Measurements, axes=None):
     )
     for k, (label, measured, curve, kind, name) in enumerate(columns):
         above, below = axes[0, k], axes[1, k]
-        above.plot(measurements.steps, measured, ".", color="0.55", label="measured")
-        above.plot(steps, curve(steps), color="C0", label=f"{kind}, $R^2$ = {fit.r2[name]:.4f}")
+        above.plot(measurements.steps, measured, "x", color=MIDDLE, label="measured")
+        above.plot(steps, curve(steps), color=DARK, label=f"{kind}, R² = {fit.r2[name]:.4f}")
         above.set_ylabel(label)
-        above.legend(loc="upper right" if k == 0 else "upper left")
-        below.axhline(0.0, color="C0", linewidth=1)
-        below.plot(measurements.steps, measured - curve(measurements.steps), ".", color="0.55")
+        above.grid(color=GREY, alpha=0.25)
+        below.axhline(0.0, color=DARK, linewidth=1)
+        below.plot(measurements.steps, measured - curve(measurements.steps), "x", color=MIDDLE)
         below.set(xlabel="denoising steps", ylabel="residual")
+        below.grid(color=GREY, alpha=0.25)
+        handles, labels = above.get_legend_handles_labels()
+        below.legend(
+            handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.45), ncols=2, frameon=False, fontsize="small"
+        )
     return axes
 
 

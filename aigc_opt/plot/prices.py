@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+UNITS = {"storage": " a GB", "steps": " a step", "uplink": " a MHz", "downlink": " a MHz"}
+"""Of the columns of a price report."""
+
 
 def prices(table: pd.DataFrame | pd.Series, unit: str = "unit", ax: Axes | None = None) -> Axes:
     """Draw the fall of the objective for a unit more.
@@ -40,7 +43,7 @@ def prices(table: pd.DataFrame | pd.Series, unit: str = "unit", ax: Axes | None 
         shown = 100 * values / top if top > 0 else values
         ax.plot(
             table.index, shown, color=SEQUENCE[k % len(SEQUENCE)], marker=MARKERS[k % len(MARKERS)], ms=5,
-            label=f"{name} (100% = {top:.3g})",
+            label=f"{name} (100% = {top:.3g}{UNITS.get(name, '')})",
         )  # fmt: skip
     ax.set(xlabel=table.index.name or "", ylabel="percent of the resource's largest price", ylim=(-4, 104))
     ax.xaxis.get_major_locator().set_params(integer=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aigc_opt.plot.style import DARK, GREY, LIGHT, MIDDLE, axes_of, legend_below, short
-from aigc_opt.result import Result
+from aigc_opt.result import Result, gap_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,12 @@ def convergence(result: Result | dict[str, Any], ax: Axes | None = None) -> Axes
     ax.fill_between(seconds, lower, upper, step="post", color=LIGHT, alpha=0.6, lw=0, label="where the optimum is")
     ax.step(seconds, upper, where="post", color=DARK, label="objective (best point)")
     ax.step(seconds, lower, where="post", color=MIDDLE, ls="--", label="lower bound (proven)")
-    ax.set(xlabel="seconds", ylabel="objective", title=short(f"{data['instance']['name']}, {data['method']}", 60))
+    found = upper[-1] if np.isfinite(upper[-1]) else None
+    gap = gap_of(found, lower[-1] if np.isfinite(lower[-1]) else None)
+    words = f"{data['instance']['name']}, {data['method']}"
+    ax.set(xlabel="seconds", ylabel="objective", title=short(words, 50) + ("" if gap is None else f": gap {gap:.2%}"))
+    if end > 0:
+        ax.set_xlim(-0.02 * end, 1.02 * end)
     ax.grid(color=GREY, alpha=0.25)
     legend_below(ax, 2)
     return ax

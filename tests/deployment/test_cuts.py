@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import aigc_opt
 from aigc_opt.control import Control
 from aigc_opt.instance.generate import DEPLOYMENT_FAMILIES, generate_deployment
-from aigc_opt.problems.deployment import cuts
+from aigc_opt.problems.deployment import cuts, methods
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.cuts import maximal_packs, tightened
 from aigc_opt.solvers import Highs
@@ -68,10 +68,12 @@ def test_the_relaxation_rises_and_the_optimum_stays(family):
         assert program.row_names[-1].startswith("fits_together[")
 
 
-def test_parts_of_a_placement_are_improved():
+@pytest.mark.parametrize("shape", [(3, 8, 8), pytest.param((4, 10, 12), marks=pytest.mark.long)])
+def test_parts_of_a_placement_are_improved(shape, monkeypatch):
     """The exact method's neighbourhoods keep the point feasible and never make it worse."""
-    instance = generate_deployment(4, 10, 12, family="metro", seed=3)
-    result = aigc_opt.solve(instance, time_limit=15, gap=1e-3)
+    monkeypatch.setattr(methods, "WORTH_PARTS", 100)
+    instance = generate_deployment(*shape, family="metro", seed=3)
+    result = aigc_opt.solve(instance, time_limit=3 if shape == (3, 8, 8) else 15, gap=1e-3)
     start = next(row.objective for row in result.trace if row.event == "feature-aware selection")
     assert result.objective <= start and result.lower_bound <= result.objective
     assert aigc_opt.check(instance, result).feasible

@@ -18,7 +18,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.testing.compare import compare_images  # noqa: E402
 
-from aigc_opt import plot  # noqa: E402
+from aigc_opt import fit, plot  # noqa: E402
+from aigc_opt.instance.measurements import Measurements  # noqa: E402
 from aigc_opt.problems.deployment.solution import DeploymentSolution  # noqa: E402
 from aigc_opt.problems.offloading.solution import Assignment, OffloadingSolution  # noqa: E402
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution  # noqa: E402
@@ -90,7 +91,16 @@ def draw_policy_gaps():
         {"name": "random-average", "gap": {"mean": 0.25, "ci": [0.2, 0.3]}},
         {"name": "offline", "gap": {"mean": 0.0, "ci": None}},
     ]
-    return plot.policy_gaps({"instance": {"name": "x"}, "episodes": 20, "confidence": 0.95, "policies": policies})
+    bounds = {"hindsight": {"mean": 100.0}, "nonanticipative": {"lower": {"mean": 103.0, "ci": [102.5, 103.5]}}}
+    head = {"instance": {"name": "x"}, "episodes": 20, "confidence": 0.95, "bounds": bounds}
+    return plot.policy_gaps(head | {"policies": policies})
+
+
+def draw_policy_gaps_of_one_episode():
+    policies = [{"name": "popular", "gap": {"mean": 0.05, "ci": None}}]
+    bounds = {"hindsight": {"mean": 100.0, "ci": None}, "nonanticipative": None}
+    head = {"instance": {"name": "x"}, "episodes": 1, "confidence": 0.95, "bounds": bounds}
+    return plot.policy_gaps(head | {"policies": policies})
 
 
 def draw_curves():
@@ -100,6 +110,26 @@ def draw_curves():
     return plot.curves(
         profile, measurements=pd.DataFrame({"steps": steps, "quality_loss": 0.12 + 0.85 * np.exp(-steps / 19)})
     )
+
+
+def draw_curves_over_many_steps():
+    profile = {"quality": {"kind": "power", "floor": 0.1, "coefficient": 1.0, "exponent": 1.0}}
+    return plot.curves(profile, steps=(1.0, 200.0))
+
+
+def draw_latency():
+    profile = {"latency": {"base_s": 0.3, "per_step_s": 0.05}, "fit": {"r2": {"latency": 0.9}}}
+    steps = np.array([5, 10, 20, 40, 80])
+    measured = pd.DataFrame({"steps": steps, "latency_s": 0.3 + 0.05 * steps + 0.1 * (-1) ** steps})
+    return plot.curves(profile, "latency", measured)
+
+
+def draw_fitted_curves():
+    steps = np.array([1.0, 2, 5, 10, 20, 40, 80, 100])
+    measured = Measurements(
+        steps, 0.1 + np.exp(-steps / 15) + 0.01 * (-1) ** steps, 0.2 + 0.01 * steps + 0.02 * (steps == 20)
+    )
+    return plot.fitted_curves(fit(measured, "exponential"), measured)[1, 0]
 
 
 def draw_sweep():

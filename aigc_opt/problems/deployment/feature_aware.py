@@ -21,7 +21,10 @@ from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.routing import energy_left, priced_routing
 
 CLEARINGS = 500
-"""How often a part of the placement is cleared and decided anew."""
+"""How often a part of the placement is cleared and decided anew, at most."""
+
+CLEARINGS_PER_PLACE = 2
+"""The same for each (slot, server, model): a small placement has been seen from all sides much sooner."""
 
 WANDER = 0.4
 """How far above the best placement the search goes on from one, at most, as a share of a (server, model) pair's part.
@@ -331,9 +334,14 @@ def fill(plans: Plans, exponent: float, favour: np.ndarray | float = 1.0, stop=N
 
 
 def select(
-    instance: DeploymentInstance, costs: Costs, control: Control, seed: int, clearings: int = CLEARINGS
+    instance: DeploymentInstance, costs: Costs, control: Control, seed: int, clearings: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run the feature-aware selection.
+
+    Parameters
+    ----------
+    clearings : int, optional
+        How often a part is decided anew; by default what suits the size, at most `CLEARINGS`.
 
     Returns
     -------
@@ -341,7 +349,9 @@ def select(
         A placement that respects every limit.
 
     """
-    _, servers, models = instance.shape
+    slots, servers, models = instance.shape
+    if clearings is None:
+        clearings = min(CLEARINGS, 40 + CLEARINGS_PER_PLACE * slots * servers * models)
     random = np.random.default_rng(seed)
     best: Plans | None = None
     least = np.inf

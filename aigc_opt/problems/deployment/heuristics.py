@@ -14,6 +14,13 @@ from aigc_opt.problems.deployment.routing import energy_left, keep_on_disk, swit
 
 Placement = tuple[np.ndarray, np.ndarray]
 
+POPULATION = 32
+GENERATIONS = 150
+"""Of the genetic algorithm."""
+
+STALE = 40
+"""Generations in turn without a better placement after which it ends."""
+
 
 def cloud_only(instance: DeploymentInstance, costs: Costs, control: Control, seed: int) -> Placement:
     """Nothing at the edge: every request goes to the cloud."""
@@ -126,7 +133,6 @@ def genetic(instance: DeploymentInstance, costs: Costs, control: Control, seed: 
     """
     generator = np.random.default_rng(seed)
     slots, servers, models = instance.shape
-    size, generations = 32, 150
     worth = instance.arrivals / costs.memory_gb
 
     def repaired(loaded: np.ndarray) -> np.ndarray:
@@ -142,20 +148,26 @@ def genetic(instance: DeploymentInstance, costs: Costs, control: Control, seed: 
                         loaded[t, j, m] = 0
         return _within_energy(instance, costs, loaded)
 
+    known: dict[bytes, tuple[float, np.ndarray, np.ndarray]] = {}  # as it converges, most children have been before
+
     def scored(loaded: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        stored = keep_on_disk(instance, costs, loaded)
-        return _fitness(instance, costs, stored, loaded), stored, loaded
+        key = np.packbits(loaded.astype(bool)).tobytes()
+        if key not in known:
+            stored = keep_on_disk(instance, costs, loaded)
+            known[key] = _fitness(instance, costs, stored, loaded), stored, loaded
+        return known[key]
 
     seeds = [static, popularity, cloud_only]
     population = [scored(make(instance, costs, control, seed)[1].copy()) for make in seeds]
-    while len(population) < size and not control.stop:
+    while len(population) < POPULATION and not control.stop:
         population.append(scored(random(instance, costs, control, int(generator.integers(2**31)))[1]))
     population.sort(key=lambda item: item[0])
-    for generation in range(generations):
-        if control.stop:
+    improved = 0
+    for generation in range(GENERATIONS):
+        if control.stop or generation - improved > STALE:
             break
         children = []
-        for _ in range(size):
+        for _ in range(POPULATION):
             if control.stop:
                 break
             first, second = (population[int(generator.integers(len(population), size=3).min())][2] for _ in range(2))
@@ -173,7 +185,9 @@ def genetic(instance: DeploymentInstance, costs: Costs, control: Control, seed: 
                 stop = start + int(generator.integers(1, slots + 1))
                 child[start:stop, j] = child[start, j]
             children.append(scored(repaired(child)))
-        population = sorted(population + children, key=lambda item: item[0])[:size]
+        least = population[0][0]
+        population = sorted(population + children, key=lambda item: item[0])[:POPULATION]
+        improved = generation if population[0][0] < least else improved
         control.report(f"genetic: generation {generation + 1}")
     return population[0][1], population[0][2]
 
