@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aigc_opt.api import bound, check, export, load_result, load_solution, solve
+    from aigc_opt.certificates import certify, check_certificate
     from aigc_opt.control import ProgressLine
     from aigc_opt.errors import AigcOptError, InputError, MissingSolverError, SolverError
     from aigc_opt.evaluation import Report, evaluate
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # Where each public name lives; imported when it is first used, so that `import aigc_opt` stays quick.
 _HOME = {
     "aigc_opt.api": ("solve", "bound", "check", "export", "load_result", "load_solution"),
+    "aigc_opt.certificates": ("certify", "check_certificate"),
     "aigc_opt.instance.files": ("load", "save"),
     "aigc_opt.instance.fit": ("fit",),
     "aigc_opt.instance.generate": ("generate_deployment", "generate_offloading", "generate_two_timescale"),
@@ -60,7 +62,9 @@ __all__ = [
     "Violation",
     "alternatives",
     "bound",
+    "certify",
     "check",
+    "check_certificate",
     "epsilon_constraint",
     "evaluate",
     "export",

@@ -13,11 +13,13 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aigc_opt.bench.commands import add_bench
 from aigc_opt.errors import InputError, MissingSolverError
 from aigc_opt.tradeoffs.commands import add_exploring
 
@@ -105,10 +107,15 @@ def _warn(message, category, filename, lineno, file=None, line=None) -> None:
 # ------------------------------------------------------------------------------------------------------- commands
 
 
+CERTIFYING_SHARE = 0.2
+"""Share of the time limit that is kept for a certificate's multipliers."""
+
+
 def _solve(arguments: argparse.Namespace) -> int:
     from aigc_opt import api
 
     _check_writable(arguments.output)
+    began = time.perf_counter()
     instance = api.load(arguments.instance)
     result = _with_progress(
         arguments,
@@ -117,29 +124,67 @@ def _solve(arguments: argparse.Namespace) -> int:
             method=arguments.method,
             solver=arguments.solver,
             gap=arguments.gap,
-            time_limit=arguments.time_limit,
+            time_limit=_solving_s(arguments),
             seed=arguments.seed,
             bound=arguments.bound,
             progress=progress,
         ),
     )
-    return _give(arguments, instance, result)
+    return _give(arguments, instance, result, began)
 
 
 def _bound(arguments: argparse.Namespace) -> int:
     from aigc_opt import api
 
     _check_writable(arguments.output)
+    began = time.perf_counter()
     instance = api.load(arguments.instance)
     result = _with_progress(
-        arguments, lambda progress: api.bound(instance, time_limit=arguments.time_limit, progress=progress)
+        arguments, lambda progress: api.bound(instance, time_limit=_solving_s(arguments), progress=progress)
     )
-    return _give(arguments, instance, result)
+    return _give(arguments, instance, result, began)
+
+
+def _solving_s(arguments: argparse.Namespace) -> float | None:
+    """Seconds of the solve itself: a part of them is kept where a certificate is wanted."""
+    whole = arguments.time_limit
+    return whole if whole is None or arguments.certify is None else (1.0 - CERTIFYING_SHARE) * whole
+
+
+def _certify(arguments: argparse.Namespace, instance: Any, result: Any, began: float) -> tuple[Any, list[str]]:
+    """Certify a bound for a result: return the result with the better of both bounds, and what to say of it."""
+    from aigc_opt.certificates import adopted, certify, kind_of_method
+    from aigc_opt.result import Status
+
+    if result.status is Status.INFEASIBLE:
+        return result, ["no certificate: no point exists"]
+    left = None
+    if arguments.time_limit is not None:
+        left = max(0.05, arguments.time_limit - (time.perf_counter() - began))
+    kind = kind_of_method(instance, result.method)
+    certificate = _with_progress(arguments, lambda progress: certify(instance, kind, left, progress))
+    if certificate is None:
+        return result, ["no certificate: there was no time for multipliers"]
+    reported = "none" if result.lower_bound is None else f"{result.lower_bound:.10g} ({result.proof})"
+    lines = [
+        f"certified exactly: {certificate.lower_bound:.10g} (rational arithmetic, {certificate.kind}), "
+        f"reported bound: {reported}"
+    ]
+    result = adopted(result, certificate)
+    if arguments.output not in (None, "-"):
+        path = Path(arguments.output)
+        path = path.with_name(f"{path.name.removesuffix('.json')}.certificate.json")
+        certificate.save(path)
+        lines.append(f"wrote {path}")
+    return result, lines
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from aigc_opt import api
+    from aigc_opt.instance.files import SOLUTION_BYTES, read_json
 
+    if read_json(arguments.solution, SOLUTION_BYTES).get("format") == "aigc-opt/certificate":
+        return _check_certificate(arguments)
     checked = api.check(arguments.instance, arguments.solution)
     if arguments.json:
         print(json.dumps(checked.to_dict(), indent=1))
@@ -152,6 +197,20 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"{len(checked.violations)} violations:")
         print(checked.to_frame().to_string(index=False, max_rows=40))
     return DONE if checked.feasible else REFUSED
+
+
+def _check_certificate(arguments: argparse.Namespace) -> int:
+    from aigc_opt.certificates import check_certificate
+
+    verdict = check_certificate(arguments.instance, arguments.solution)
+    claim = verdict.certificate.lower_bound
+    if arguments.json:
+        print(json.dumps(verdict.to_dict(), indent=1))
+    elif verdict.accepted:
+        print(f"accepted: no point is below {claim!r} ({verdict.certificate.kind}, exact rational arithmetic)")
+    else:
+        print(f"refused: {verdict.reason}")
+    return DONE if verdict.accepted else REFUSED
 
 
 def _generate(arguments: argparse.Namespace) -> int:
@@ -307,13 +366,18 @@ def _with_progress(arguments: argparse.Namespace, call: Callable[[Any], Any]) ->
             line.close()
 
 
-def _give(arguments: argparse.Namespace, instance: Any, result: Any) -> int:
-    """Write or print a result, and return the exit status that it means."""
+def _give(arguments: argparse.Namespace, instance: Any, result: Any, began: float) -> int:
+    """Write or print a result, with a certificate if one is wanted, and return the exit status that it means."""
     from aigc_opt.instance.files import dump_json
     from aigc_opt.result import Status
 
+    lines: list[str] = []
+    if arguments.certify is not None:
+        result, lines = _certify(arguments, instance, result, began)
+    for line in lines if arguments.output is not None else []:
+        _say(line)
     if arguments.output is None:
-        print(_summary(instance, result))
+        print("\n".join([_summary(instance, result), *lines]))
     else:
         if arguments.output == "-":
             _put(dump_json(result.to_dict()))
@@ -382,6 +446,9 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     watched.add_argument("--time-limit", type=float, metavar="S", help="wall seconds; what is there then is given")
     watched.add_argument("--quiet", action="store_true", help="no progress on standard error")
     watched.add_argument("-o", dest="output", metavar="RESULT.json", help=OUTPUT_HELP)
+    watched.add_argument(
+        "--certify", choices=["exact"], help="also a bound in exact rational arithmetic: RESULT.certificate.json"
+    )
 
     parser = argparse.ArgumentParser(
         prog="aigc-opt",
@@ -413,9 +480,9 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     bound = command("bound", _bound, "Compute only a lower bound that holds for every feasible point.", watched)
     bound.add_argument("instance", metavar="INSTANCE")
 
-    check = command("check", _check, "Check anybody's solution or result against an instance.")
+    check = command("check", _check, "Check anybody's solution, result or certificate against an instance.")
     check.add_argument("instance", metavar="INSTANCE")
-    check.add_argument("solution", metavar="SOLUTION_OR_RESULT")
+    check.add_argument("solution", metavar="FILE", help="a solution, a result or a certificate")
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     generate = command("generate", _generate, "Make an instance of a seeded family.")
@@ -471,6 +538,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     command("doctor", _doctor, "Show versions, extras, solvers and hardware, and test each problem on a tiny instance.")
 
     add_exploring(command)
+    add_bench(command)
     return parser
 
 

@@ -30,6 +30,7 @@ import highspy
 import numpy as np
 import scipy.sparse as sp
 
+from aigc_opt.bench.table import processor
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.instance.generate import generate_deployment
 from aigc_opt.problems.deployment.costs import Costs
@@ -464,14 +465,6 @@ def run(sizes: list[str], names: list[str], repeat: int, everything: bool) -> tu
 # ----------------------------------------------------------------------------------------------------------- report
 
 
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def table(runs: dict, prints: dict, names: list[str], repeat: int) -> str:
     lines = [
         "| Columns | Rows | Nonzeros | Library | Time (s), median | Range (s) | Times ours | Peak memory (MB) |",
@@ -502,6 +495,20 @@ def table(runs: dict, prints: dict, names: list[str], repeat: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def available() -> list[str]:
+    """Return the libraries that are installed, and say which are not."""
+    names = []
+    for name, (module, _) in LIBRARIES.items():
+        # PyOptInterface loads the library of HiGHS from the package highsbox
+        needed = [module, "highsbox"] if module == "pyoptinterface" else [module]
+        missing = [package for package in needed if importlib.util.find_spec(package) is None]
+        if missing:
+            print(f"skipped: {name} ({' and '.join(missing)} not installed)", file=sys.stderr)
+        else:
+            names.append(name)
+    return names
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -515,15 +522,7 @@ def main() -> None:
     if options.task:
         print(json.dumps(measure(*json.loads(options.task))))
         return
-    names = []
-    for name, (module, _) in LIBRARIES.items():
-        # PyOptInterface loads the library of HiGHS from the package highsbox
-        needed = [module, "highsbox"] if module == "pyoptinterface" else [module]
-        missing = [package for package in needed if importlib.util.find_spec(package) is None]
-        if missing:
-            print(f"skipped: {name} ({' and '.join(missing)} not installed)")
-        else:
-            names.append(name)
+    names = available()
     runs, prints = run(options.sizes, names, options.repeat, options.all)
     text = table(runs, prints, names, options.repeat)
     print(text)

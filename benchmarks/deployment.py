@@ -54,7 +54,7 @@ def rows(chosen, method: str, time_limit: float):
 
 def heuristic_rows(chosen, time_limit: float):
     """Yield a table of the heuristics' objectives, each over the best lower bound known in this run."""
-    names = [name for name in PROBLEM.methods if name not in ("exact", "lagrangian")]
+    names = PROBLEM.baselines
     yield f"| instance | {' | '.join(names)} |"
     yield f"|---|{'---:|' * len(names)}"
     for instance in chosen:

@@ -231,9 +231,11 @@ OFFLOADING_SOURCE = (
     "Copyright (c) 2018 Swin Edge (github.com/swinedge/eua-dataset; Lai et al., ICSOC 2018; He et al., "
     "IEEE TPDS 31(3), 2020); the site register is the Australian Communications and Media Authority's. "
     "Models: instances/models.json, whose workload and quality are assumed. Real: positions (those of users as "
-    "the data set placed them), the models' GPU memory where models.json gives a source. Path loss: 3GPP TR "
-    "36.814's macro-cell formula. Assumed: bandwidth, powers, reach, hardware, devices, deadlines, batteries, "
-    "sizes, penalties, weights, which model a user asks for. Built by instances/build_melbourne.py."
+    "the data set placed them), the models' GPU memory where models.json gives a source. Rates: Shannon's over "
+    "5 MHz each way, path loss 128.1 + 37.6 log10(km) dB (3GPP TR 36.814's macro-cell formula; at least 10 m), "
+    "0.2 W up, 1 W down, noise -174 dBm/Hz, 0 beyond 400 m. Assumed: bandwidth, powers, noise, reach, hardware, "
+    "devices, deadlines, batteries, sizes, penalties, weights, which model a user asks for. Built by "
+    "instances/build_melbourne.py."
 )
 
 SOURCE = (

@@ -25,3 +25,16 @@ def examples() -> Path:
 @pytest.fixture(scope="session")
 def optima(examples: Path) -> dict[str, float | None]:
     return json.loads((examples / "optima.json").read_text())
+
+
+def _instances(text: str) -> tuple[int, int]:
+    """Seeds of `--random-instances`: N = those below N, FIRST:END = those in between."""
+    first, _, last = text.rpartition(":")
+    return int(first or 0), int(last)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--random-instances", type=_instances, default=(0, 24), metavar="N|FIRST:END",
+        help="random instances on which all methods are compared (tests/test_all_methods.py)",
+    )  # fmt: skip

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from aigc_opt.control import Control
 from aigc_opt.decomposition.alternating import alternate
+from aigc_opt.decomposition.benders import Answered, Master, Rows, solve_benders
 from aigc_opt.decomposition.lagrangian import SmoothDual, smooth_ascent
+from aigc_opt.errors import SolverError
+from aigc_opt.program import INF, ProgramBuilder
 
 
 def test_alternation_descends_block_by_block():
@@ -61,3 +68,78 @@ def test_part_of_a_control_ends_by_share_or_by_seconds():
     assert Control().part(0.5, most_s=3.0).time_limit == 3.0
     assert Control(10.0).part(0.5).time_limit == pytest.approx(5.0, abs=0.1)
     assert Control(10.0).part(0.5, most_s=1.0).time_limit == 1.0
+
+
+def facility(opening: np.ndarray, ways: np.ndarray):
+    """Of opening sites and sending each customer the cheapest way: master and oracle of the least cost of both.
+
+    For site set y a customer's cost is at least ``way_k - sum_j max(0, way_k - way_j) y_j`` for every k: with k the
+    cheapest open site's way it is exact.
+    """
+    customers, sites = ways.shape
+    far = ways.max() * 2
+    build = ProgramBuilder()
+    opened = build.variable("open", opening, lambda: [(j,) for j in range(sites)], integer=True)
+    cost = build.variable("cost", np.ones(customers), lambda: [(i,) for i in range(customers)], upper=INF)
+    build.constraint(
+        "some", [(np.zeros(sites, int), opened, 1.0)], np.array([float(sites)]), lambda: [()], np.array([1.0])
+    )
+
+    def ask(x: np.ndarray, control: Control) -> Answered:
+        y = x[opened] > 0.5
+        least = np.where(y[None], ways, far).min(axis=1)
+        save = np.maximum(0.0, least[:, None] - ways)
+        matrix = np.zeros((customers, sites + customers))
+        matrix[:, opened], matrix[np.arange(customers), cost] = save, 1.0
+        point = np.concatenate([y.astype(float), least])
+        return Answered(
+            Rows(sp.csr_array(matrix), least, np.full(customers, INF)), float(opening @ y + least.sum()), point
+        )
+
+    return build.build(), ask
+
+
+def every_opening(opening: np.ndarray, ways: np.ndarray) -> float:
+    sets = [np.array(y, bool) for y in itertools.product((0, 1), repeat=len(opening)) if any(y)]
+    return min(float(opening @ y + ways[:, y].min(axis=1).sum()) for y in sets)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("cuts_at_most", [0, 10_000])
+def test_benders_is_enumeration(seed, cuts_at_most):
+    """A bound too high by one part in ten thousand would be above the optimum; nothing kept idle changes nothing."""
+    rng = np.random.default_rng(seed)
+    opening, ways = rng.uniform(1, 6, 7), rng.uniform(0, 10, (9, 7))
+    program, ask = facility(opening, ways)
+    start = np.r_[np.ones(7), np.zeros(9)]
+    least = every_opening(opening, ways)
+    master = Master(program, cuts_at_most=cuts_at_most)
+    end = solve_benders(master, ask, start, lambda upper: 1e-7 * upper, Control())
+    assert end.upper == pytest.approx(least, rel=1e-9)
+    assert least * (1 - 1e-6) <= end.lower <= least * (1 + 1e-9)
+    uppers, lowers = zip(*end.trace, strict=True)
+    assert list(uppers) == sorted(uppers, reverse=True) and list(lowers) == sorted(lowers)
+    linear = solve_benders(Master(program, relaxed=True), ask, start, lambda upper: 1e-7, Control(), rounds=30)
+    assert linear.lower <= least * (1 + 1e-9)
+
+
+def test_benders_stops_when_told_and_says_what_it_has():
+    program, ask = facility(np.array([1.0, 2.0]), np.array([[1.0, 3.0]]))
+    control = Control()
+    control.interrupted = True
+    end = solve_benders(Master(program), ask, np.array([1.0, 1.0, 0.0]), lambda upper: 0.0, control)
+    assert end.upper == 4.0 and end.lower == -INF
+
+
+def test_benders_refuses_a_cut_that_is_wrong():
+    """Cuts raised by one part in ten thousand put the bound above a point that the oracle gave."""
+    rng = np.random.default_rng(3)
+    opening, ways = rng.uniform(1, 6, 5), rng.uniform(1, 10, (9, 5))
+    program, ask = facility(opening, ways)
+
+    def boasting(x: np.ndarray, control: Control) -> Answered:
+        honest = ask(x, control)
+        return dataclasses.replace(honest, cuts=dataclasses.replace(honest.cuts, lower=honest.cuts.lower * 1.0001))
+
+    with pytest.raises(SolverError, match="a cut is wrong"):
+        solve_benders(Master(program), boasting, np.r_[np.ones(5), np.zeros(9)], lambda upper: 0.0, Control())

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from aigc_opt.envs.optimal import SLOT_RELATIVE
 from aigc_opt.evaluation.statistics import Estimate
 from aigc_opt.instance.files import dump_json, write_text
 
@@ -165,11 +166,15 @@ def _sampled(
 ) -> dict[str, Any]:
     """Bounds from a policy near the best and the replications of its gap (see `nonanticipative`)."""
     upper, gap = Estimate.of([r["reachable"] for r in records]), Estimate.of(gaps)
-    lower = upper.plus(gap, -1.0)
+    # Its allocations are optimal only to SLOT_RELATIVE; without that its cost may be too high for a lower bound.
+    played = Estimate.of([r["reachable"] * (1.0 - SLOT_RELATIVE) for r in records])
+    lower = played.plus(gap, -1.0)
     below = []
     for name in names:
         pairs = [
-            r["policies"][name]["cost"] - r["reachable"] for r in records if r["policies"][name]["cost"] is not None
+            r["policies"][name]["cost"] - r["reachable"] * (1.0 - SLOT_RELATIVE)
+            for r in records
+            if r["policies"][name]["cost"] is not None
         ]
         if len(pairs) > 1:
             # cost - lower = (cost - upper) + gap, paired by episode: the luck of the episodes cancels.

@@ -37,7 +37,7 @@ PROOFS = {
 }
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 60rem; margin: 0 auto;
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 64rem; margin: 0 auto;
   padding: 1rem; overflow-wrap: anywhere }
 h1 { font-size: 1.5rem } h2 { font-size: 1.25rem; border-top: 2px solid #14346b; padding-top: .75rem; margin-top: 2rem }
 .interval { font-size: 1.25rem; font-variant-numeric: tabular-nums; margin: .5rem 0 }
@@ -114,14 +114,14 @@ def _section(path: str | os.PathLike[str], data: dict[str, Any], instance: Insta
         parts.append(f"<pre>{html.escape(problem_of(instance).summary(instance, solution))}</pre>")
     elif data["solution"] is not None:
         parts.append('<p class="quiet">With --instance, decisions have names and tables.</p>')
-    for k, draw in enumerate(decisions(path, data, instance)):
-        parts.append(_picture("Decisions" if k == 0 else "", draw))
+    parts += [_picture("", draw) for draw in decisions(path, data, instance)]
     return "\n".join([*parts, "</section>\n"])
 
 
 def _interval(data: dict[str, Any]) -> str:
     low, high = _number(data["lower_bound"]), _number(data["objective"])
-    gap = "" if data["gap"] is None else f", gap {100 * data['gap']:.4g}%"
+    # Digits beyond these are rounding.
+    gap = "" if data["gap"] is None else ", gap " + (f"{data['gap']:.4%}" if data["gap"] > 1e-8 else "0")
     return f'<p class="interval"><strong>{html.escape(str(data["status"]))}</strong>: [{low}, {high}]{gap}</p>'
 
 
@@ -164,7 +164,7 @@ def _picture(caption: str, draw: Any) -> str:
         title = ax.get_title()
         pyplot.close(ax.figure)
     coded = base64.b64encode(stream.getvalue()).decode("ascii")
-    text = html.escape(": ".join(part for part in (caption, title) if part) or "Decisions")
+    text = html.escape(caption or title or "Decisions")
     return f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{coded}"><figcaption>{text}</figcaption></figure>'
 
 

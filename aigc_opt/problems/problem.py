@@ -100,6 +100,10 @@ class Problem:
         Instance -> why it cannot be solved as it is, or None.
     starts : tuple of str
         Methods that gain from `Task.start`.
+    monolith : tuple of (str, str)
+        Method and solver that hand the whole formulation to a solver, to measure the others against.
+    baselines : tuple of str
+        Methods that only make points, from the literature or simple.
 
     """
 
@@ -118,6 +122,8 @@ class Problem:
     refusal: Callable[[Any], str | None] = field(default=lambda instance: None)
     build_global: Callable[[Any], Any] | None = None
     starts: tuple[str, ...] = ()
+    monolith: tuple[str, str] = ("exact", "scip")
+    baselines: tuple[str, ...] = ()
 
 
 SOLVED = ("deployment", "offloading", "two_timescale")

@@ -111,11 +111,12 @@ def sweep_rows(
     if not isinstance(workers, Executor) and not (type(workers) is int and workers >= 1):
         raise InputError("workers", [f"must be an integer >= 1 or an executor, got {workers!r}"])
     varied = Varied(instance, grid_of(instance, vary))
-    for values in varied.points():  # every fault is told before hours are spent
+    options = {"method": method, "gap": gap, "time_limit": time_limit, "seed": seed}
+    asked(instance, **options)
+    for values in varied.points():  # every fault is told before hours are spent, and before a file is begun
         varied.at(values)
     columns = [*varied.grid, "objective", "lower_bound", "gap", "status"]
     columns += [*(f"term_{name}" for name in problem.terms), "runtime_s"]
-    options = {"method": method, "gap": gap, "time_limit": time_limit, "seed": seed}
     journal = None
     if output is not None:
         about = {"name": instance.name, "problem": instance.problem, "sha256": instance.sha256}

@@ -20,7 +20,7 @@ from aigc_opt.problems.deployment.routing import best_routing
 from aigc_opt.solvers import Highs
 from tests.deployment.tiny import optimum, routed, tiny
 
-HEURISTICS = [name for name in PROBLEM.methods if name not in ("exact", "lagrangian")]
+HEURISTICS = PROBLEM.baselines
 
 
 def changed(instance: DeploymentInstance, **values) -> DeploymentInstance:

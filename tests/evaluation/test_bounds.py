@@ -12,6 +12,7 @@ import aigc_opt
 from aigc_opt.control import Control
 from aigc_opt.envs.station import Station
 from aigc_opt.evaluation import nonanticipative as module
+from aigc_opt.evaluation import relaxation
 from aigc_opt.evaluation.nonanticipative import Plan, Sampler, nonanticipative, seed_of, state_chances
 from aigc_opt.evaluation.relaxation import relaxed_bound
 from aigc_opt.evaluation.statistics import Estimate
@@ -169,6 +170,73 @@ def test_information_relaxation_is_a_bound_and_tightens(examples, switching):
         relaxed.append(relaxed_bound(instance, station, slots, states, seed_of(9, seed), longer=40))
     assert Estimate.of(relaxed).interval(0.999)[0] <= best
     assert Estimate.of(np.subtract(relaxed, hindsight)).interval(0.99)[0] > 0
+
+
+# Exact expectations: every sample that can be drawn, with its probability. No statistics, so 1e-4 cannot hide.
+
+
+def outcomes(instance, state, number):
+    """Every draw of `number` slots of one user and two models in a state, with its probability."""
+    exponent = instance.process.zipf_exponents[state]
+    weight = np.array([1.0, 2.0**-exponent])
+    gain = np.full((1, number, 1), float(f"{10 ** (-(128.1 + 37.6 * np.log10(0.1)) / 10):.6g}"))
+    for wanted in itertools.product(range(2), repeat=number):
+        drawn = {
+            "model": np.array(wanted).reshape(1, number, 1), "input_mbit": np.full((1, number, 1), 6.0),
+            "output_mbit": np.full((1, number, 1), 7.0), "uplink_gain": gain, "downlink_gain": gain,
+        }  # fmt: skip
+        yield np.prod((weight / weight.sum())[list(wanted)]), drawn
+
+
+@pytest.mark.parametrize("switching", [0.0, 0.05, 0.6])
+def test_expected_gap_is_at_least_the_distance_of_every_policy(examples, monkeypatch, switching):
+    """E[J(c') - DP(c')] >= J - best for good policies and bad ones, and sampled costs of a policy are unbiased."""
+    instance = discrete(examples, switching, models=2, users=1)
+    plan, value, _ = exact_table(instance)
+    best, policy = plan.best(value)
+    sampler = Sampler.of(instance, Station(instance))
+    tables = []
+    for state in range(2):
+        found = []
+        for chance, drawn in outcomes(instance, state, 2):
+            monkeypatch.setattr(module, "draw_requests_in", lambda *rest, drawn=drawn: drawn)
+            found.append((chance, *sampler.table(state, 2, 0)))
+        tables.append(found)
+    worst = [np.argmax(value, axis=1) if p.ndim == 1 else np.repeat(value.argmax(axis=1)[:, None], p.shape[1], axis=1)
+             for p in policy]  # fmt: skip
+    for chosen in (policy, worst):
+        expected = sampled = 0.0
+        for (p, upper, lower), (q, upper2, lower2) in itertools.product(*tables):
+            expected += p * q * (plan.cost(np.array([upper, upper2]), chosen) - plan.best(np.array([lower, lower2]))[0])
+            sampled += p * q * plan.cost(np.array([upper, upper2]), chosen)
+        true = plan.cost(value, chosen)
+        assert sampled == pytest.approx(true, rel=2e-5)
+        assert expected >= true - best - 1e-9 * best
+
+
+@pytest.mark.parametrize("switching", [0.0, 0.05])
+def test_expected_relaxation_lies_between_hindsight_and_the_best(examples, monkeypatch, switching):
+    """Exactly: E[hindsight] <= E[penalised hindsight] <= best, over every path of states and every draw."""
+    instance = discrete(examples, switching, frames=2, models=2, users=1)
+    plan, value, transfers = exact_table(instance)
+    station = Station(instance)
+    best = station.template.scale * (plan.best(value)[0] + station.frames * transfers)
+    expected = dict.fromkeys((1, 2), 0.0)  # with frames as long as the law's it is hindsight itself
+    for longer, last in itertools.product(expected, range(2)):
+        path = np.array([0, last])
+        for (p, one), (q, two) in itertools.product(outcomes(instance, 0, longer), outcomes(instance, last, longer)):
+            both = {key: np.concatenate([one[key], two[key]], axis=1) for key in one}
+
+            def draw(station, state, number, seed, one=one, two=two, both=both):
+                return both if number == 2 * longer else (one if state == 0 else two)  # noqa: B023
+
+            monkeypatch.setattr(relaxation, "draw_requests_in", draw)
+            slots = station.slots_of({key: array.reshape(2, -1)[:, :1] for key, array in both.items()})
+            chance = plan.transition[0, last] * p * q
+            expected[longer] += chance * relaxed_bound(instance, station, slots, path, 0, longer=longer)
+    assert expected[1] <= expected[2] + 1e-9 * best
+    assert expected[2] <= best * (1 + 1e-9)
+    assert expected[1] >= 0.5 * best  # not a bound that holds because it is nothing
 
 
 def test_student_intervals():

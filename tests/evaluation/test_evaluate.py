@@ -16,6 +16,7 @@ import aigc_opt
 from aigc_opt.cli import main
 from aigc_opt.evaluation import evaluate, nonanticipative
 from aigc_opt.evaluation import runner as running
+from aigc_opt.policies import two_timescale as baselines
 from tests.conftest import ROOT
 from tests.evaluation import policies
 
@@ -37,11 +38,11 @@ def process(examples, tmp_path):
     return small_process(examples, tmp_path)
 
 
-def small_process(examples, folder, frames=4, slots=4, switching=0.0):
+def small_process(examples, folder, frames=3, slots=3, switching=0.0, models=6, users=6):
     data = json.loads((examples / "two-timescale-process.json").read_text())
     data["process"] |= {"frames": frames, "slots": slots}
     data["weights"]["switching"] = switching
-    data["models"], data["user_power_w"] = data["models"][:6], data["user_power_w"][:6]
+    data["models"], data["user_power_w"] = data["models"][:models], data["user_power_w"][:users]
     data["edge"] |= {"steps_per_slot": 600, "storage_gb": 12}
     path = folder / "process.json"
     path.write_text(json.dumps(data))
@@ -49,9 +50,10 @@ def small_process(examples, folder, frames=4, slots=4, switching=0.0):
 
 
 @pytest.mark.parametrize("switching", [0.0, 0.05])
-def test_order_of_bounds_and_the_clairvoyant_is_caught(examples, tmp_path, switching):
+def test_order_of_bounds_and_the_clairvoyant_is_caught(examples, tmp_path, monkeypatch, switching):
     path = small_process(examples, tmp_path, switching=switching)
-    report = evaluate(path, [*BASELINES, "offline"], episodes=24, seed=3)
+    monkeypatch.setattr(baselines, "GENERATIONS", 5)
+    report = evaluate(path, [*BASELINES, "offline"], episodes=16, seed=3)
     data = report.to_dict()
     reachable = data["bounds"]["nonanticipative"]
     hindsight, lower, upper = data["bounds"]["hindsight"], reachable["lower"], reachable["upper"]
@@ -64,7 +66,7 @@ def test_order_of_bounds_and_the_clairvoyant_is_caught(examples, tmp_path, switc
     assert list(data) == REPORT
     for policy in data["policies"]:
         assert list(policy)[: len(POLICY)] == POLICY
-        assert policy["feasible_episodes"] == 24 and policy["violations"] == []
+        assert policy["feasible_episodes"] == 16 and policy["violations"] == []
         parts = policy["attribution"]
         gap = policy["cost"]["mean"] - hindsight["mean"]
         assert parts["caching"]["mean"] + parts["allocation"]["mean"] == pytest.approx(gap, abs=1e-9)
@@ -95,7 +97,8 @@ def test_costs_are_the_checkers(process):
     assert offline["gap"]["mean"] == pytest.approx(np.mean(gaps), abs=1e-12)
 
 
-def test_processes_in_parallel_change_nothing(process):
+def test_processes_in_parallel_change_nothing(examples, tmp_path):
+    process = small_process(examples, tmp_path, models=3, users=2)
     one = evaluate(process, ["popular-genetic", "lru"], episodes=4).to_dict()
     # Workers do not see what this test's fixture changed, so the bounds by sampling may differ; the rest may not.
     two = evaluate(process, ["popular-genetic", "lru"], episodes=4, workers=2).to_dict()
@@ -266,7 +269,8 @@ def test_on_the_command_line(process, tmp_path, capsys):
     assert [p["cost"] for p in same["policies"]] == [p["cost"] for p in data["policies"]]
 
 
-def test_killed_for_good_it_leaves_no_process_and_resumes(process, tmp_path):
+def test_killed_for_good_it_leaves_no_process_and_resumes(examples, tmp_path):
+    process = small_process(examples, tmp_path, models=3, users=2)  # few caches to sample: the kill is soon
     out = tmp_path / "report.json"
     command = [sys.executable, "-m", "aigc_opt", "evaluate", str(process), "--policy", "popular-genetic"]
     command += ["--episodes", "400", "--workers", "2", "-o", str(out)]
@@ -291,7 +295,7 @@ def test_killed_for_good_it_leaves_no_process_and_resumes(process, tmp_path):
     else:
         os.killpg(running.pid, signal.SIGKILL)
         pytest.fail("workers outlived their parent")
-    command[command.index("400")] = "3"
+    command[command.index("400")], command[command.index("--workers") + 1] = "3", "1"
     again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert again.returncode == 0 and "were done before" in again.stderr
     assert json.loads(out.read_text())["episodes"] == 3

@@ -166,10 +166,10 @@ def test_thirty_models_train(tmp_path):
 # -------------------------------------------------------------------------------------------------------- learning
 
 
-@pytest.mark.parametrize("actor", ["diffusion", "plain"])
-def test_a_tiny_agent_improves_on_its_own_start(small, actor):
+@pytest.mark.parametrize(("actor", "frames"), [("diffusion", 640), ("plain", 1280)])
+def test_a_tiny_agent_improves_on_its_own_start(small, actor, frames):
     """On the same fresh episodes the trained agent is better than the untrained one, by a paired t of more than 4."""
-    trainer = Trainer(small, Settings(**TINY | {"actor": actor}), seed=0)
+    trainer = Trainer(small, Settings(**TINY | {"actor": actor, "frames": frames}), seed=0)
     fresh = range(5000, 5040)
     start = rollout(trainer.agent, fresh)
     while not trainer.done:
@@ -198,7 +198,19 @@ class StopsAfter(Control):
 def test_stopping_and_going_on_changes_nothing(small, tmp_path, switching):
     """Bit for bit: weights, log and memories of a training in parts are those of one in a piece."""
     instance = changed(small, weights={"switching": switching})
-    settings = Settings(**TINY | {"frames": 320, "slot_discount": 0.3, "validations": 2, "slot_memory": 1000})
+    settings = Settings(
+        **TINY
+        | {
+            "frames": 320,
+            "slot_discount": 0.3,
+            "validations": 2,
+            "slot_memory": 1000,
+            "width": 16,
+            "batch": 32,
+            "warm_up": 150,
+            "validation_episodes": 2,
+        }
+    )
     whole = train(instance, settings, 3, tmp_path / "whole")
     part = train(instance, settings, 3, tmp_path / "parts", StopsAfter(1))
     part = train(instance, settings, 3, tmp_path / "parts", StopsAfter(2))
@@ -211,7 +223,7 @@ def test_stopping_and_going_on_changes_nothing(small, tmp_path, switching):
         for row in state["log"]:
             row.pop("elapsed_s")
     assert_same(*states)
-    other = train(instance, settings, 4, tmp_path / "other")
+    other = train(instance, settings, 4, tmp_path / "other", StopsAfter(1))
     assert other.best != whole.best
     with pytest.raises(aigc_opt.InputError, match="another seed"):
         train(instance, settings, 4, tmp_path / "whole")

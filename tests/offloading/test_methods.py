@@ -17,12 +17,14 @@ from aigc_opt.control import Control
 from aigc_opt.instance.generate_offloading import OFFLOADING_FAMILIES, generate_offloading
 from aigc_opt.instance.offloading import OffloadingInstance
 from aigc_opt.problems.offloading import PROBLEM
+from aigc_opt.problems.offloading.alternation import alternate_from
+from aigc_opt.problems.offloading.heuristics import Points, fixed_steps
 from aigc_opt.problems.offloading.prices import evaluate, first_prices
 from aigc_opt.problems.offloading.relaxation import relax
 from aigc_opt.problems.offloading.rounding import packing
 from aigc_opt.problems.offloading.sets import improve
 from aigc_opt.problems.offloading.tables import build_tables
-from tests.offloading.tiny import changed, optimum, tiny
+from tests.offloading.tiny import FAMILIES, changed, optimum, tiny
 
 CERTIFIED = ("decomposition", "outer-approximation")
 HEURISTICS = [name for name in PROBLEM.methods if name not in (*CERTIFIED, "exact")]
@@ -345,3 +347,47 @@ def test_a_starting_point_that_presolve_improves_does_not_stay():
     result = aigc_opt.solve(instance, gap=1e-7, seed=154)
     assert result.status == "optimal"
     assert result.objective == pytest.approx(aigc_opt.solve(instance, "exact", gap=1e-7).objective, rel=3e-7)
+
+
+@pytest.mark.parametrize("family", ["compute-tight", "deadline-tight", "battery-tight"])
+def test_assignments_by_a_program_take_the_alternation_further(family):
+    """From the same starts, regret alone stops where no single task fits anywhere else."""
+    instance = generate_offloading(30, 4, family=family, seed=1)
+    points = Points(build_tables(instance, prune=False))
+    start = fixed_steps(points, Control(), 0)
+    regret = alternate_from(points, start, Control())
+    further = alternate_from(points, regret.point, Control(), exact=True)
+    costs = [cost for _, cost in further.trace]
+    assert costs == sorted(costs, reverse=True)
+    assert further.cost < regret.cost * (1 - 1e-3)
+    best = aigc_opt.solve(instance, method="alternating", bound=False)
+    assert best.objective >= aigc_opt.solve(instance).lower_bound
+    assert any("the end of" in row.event for row in best.trace)
+
+
+def agreeing(seed: int) -> None:
+    """SCIP, outer approximation and decomposition find one optimum, and no bound is above it."""
+    instance = generate_offloading(4 + seed % 9, 1 + seed % 3, family=FAMILIES[seed % 4], stride=20, seed=seed)
+    results = [
+        aigc_opt.solve(instance, method=method, gap=1e-7, time_limit=60) for method in ("decomposition", CERTIFIED[1])
+    ]
+    results.append(aigc_opt.solve(instance, solver="scip", gap=1e-7, time_limit=60))
+    assert [result.status for result in results] == ["optimal"] * 3
+    best = min(result.objective for result in results)
+    for result in results:
+        assert result.objective == pytest.approx(best, rel=3e-7)
+        assert result.lower_bound <= best * (1 + 1e-7)
+        assert aigc_opt.check(instance, result).feasible
+
+
+@needs_scip
+@pytest.mark.parametrize("seed", [3, 6])
+def test_scip_is_outer_approximation_is_decomposition(seed):
+    agreeing(seed)
+
+
+@needs_scip
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(100, 300))
+def test_scip_is_outer_approximation_is_decomposition_on_200(seed):
+    agreeing(seed)

@@ -57,7 +57,8 @@ def test_examples_have_their_known_optima(examples, optima, name, method):
     assert result.status == "optimal"
     assert result.objective == pytest.approx(known, rel=1e-9)
     assert known * (1 - 1e-6) <= result.lower_bound <= known * (1 + 1e-12)
-    assert result.proof == ("enumeration" if method == "decomposition" else "solver")
+    # The bound before any master is the optimum of the small example to the last digits, and then stays the proof.
+    assert result.proof in (("enumeration",) if method == "decomposition" else ("solver", "dual"))
     assert aigc_opt.check(path, result).feasible
 
 

@@ -65,4 +65,6 @@ PROBLEM = Problem(
     build_program=lambda instance: DeploymentProgram(instance).program,
     summary=summary,
     starts=("exact",),
+    monolith=("monolith", "highs"),
+    baselines=("feature-aware", "popularity", "static", "random", "lru", "genetic", "cloud-only"),
 )

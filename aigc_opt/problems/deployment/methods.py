@@ -16,6 +16,7 @@ from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.cuts import tightened
 from aigc_opt.problems.deployment.feature_aware import CLEARINGS, select
 from aigc_opt.problems.deployment.lagrangian import lagrangian
+from aigc_opt.problems.deployment.monolith import monolith
 from aigc_opt.problems.deployment.neighbourhoods import improve
 from aigc_opt.problems.deployment.routing import complete
 from aigc_opt.problems.deployment.solution import DeploymentSolution
@@ -181,6 +182,7 @@ def exact(task: Task) -> Found:
 METHODS: dict[str, Callable[[Task], Found]] = {
     "exact": exact,
     "lagrangian": lagrangian,
+    "monolith": monolith,
     "feature-aware": heuristic(select),
     "popularity": heuristic(heuristics.popularity),
     "static": heuristic(heuristics.static),

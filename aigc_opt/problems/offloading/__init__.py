@@ -41,4 +41,5 @@ PROBLEM = Problem(
     summary=summary,
     solvers=("highs", "scip"),
     method_of_solver={"scip": "exact"},
+    baselines=("alternating", "all-local", "all-best-server", "random", "fixed-steps", "greedy-deadline"),
 )

@@ -7,6 +7,8 @@ own reading: the abstract says what alternates, not how.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,19 +27,63 @@ from aigc_opt.problems.offloading.heuristics import (
 )
 from aigc_opt.problems.offloading.shares import set_cost
 from aigc_opt.problems.offloading.tables import SLACK
+from aigc_opt.program import ProgramBuilder
+from aigc_opt.solvers import Highs
 
 RANDOM_STARTS = 4
 PRICE_BISECTIONS = 50
 
+ASSIGNMENT_GAP = 1e-3
+"""Relative gap to which an assignment is solved."""
+
+ASSIGNMENT_SECONDS = 1.0
+"""Most for one assignment; then the best one found so far is taken."""
+
+EXACT_STARTS = 3
+"""Ends of alternation by regret from which it goes on with assignments by HiGHS."""
+
+ASSIGNMENT_PLACES = 2_000
+"""Up to so many (user, server) pairs the assignment goes to HiGHS; beyond, regret alone decides."""
+
+
+class Assignment(NamedTuple):
+    """Places to choose from when every task's steps and computing time are fixed.
+
+    Attributes
+    ----------
+    step : ndarray of int, shape (N,)
+        Index of steps.
+    need : ndarray, shape (N, E)
+        GHz that the task takes there; inf where the place is impossible.
+    cost : ndarray, shape (N, E + 2)
+        At each server, on the device, and rejected; inf where that is impossible.
+
+    """
+
+    step: np.ndarray
+    need: np.ndarray
+    cost: np.ndarray
+
 
 def offloading(points: Points, point: Point) -> Point | None:
-    """Decide places anew, with every task's steps and computing time fixed.
+    """Decide places anew, with every task's steps and computing time fixed, by regret.
 
     A task then brings its own speed to any server: it needs ``f = W / t`` (or the minimum share there, where the
     deadline asks for more) and the cost of the place is a constant, so that this is an assignment under capacities.
-    Tasks go, by largest regret, to the cheapest place that has room. A task that is now on its device asks for the
-    mean speed.
+    A task that is now outside the servers has no computing time there yet, and asks for the mean speed.
+    Tasks go, by largest regret, to the cheapest place that has room.
     """
+    return _by_regret(points, _assignment(points, point))
+
+
+def best_offloading(points: Points, point: Point, control: Control) -> Point | None:
+    """Decide places as `offloading` does where that is cheaper; else solve the assignment to `ASSIGNMENT_GAP`."""
+    assignment = _assignment(points, point)
+    quick = _by_regret(points, assignment)
+    return quick if quick is not None and quick.cost < point.cost else _by_program(points, assignment, control)
+
+
+def _assignment(points: Points, point: Point) -> Assignment:
     tables = points.tables
     users, servers = tables.users, tables.servers
     rows = np.arange(users)
@@ -56,6 +102,13 @@ def offloading(points: Points, point: Point) -> Point | None:
         )
     cost[:, :servers] = np.where(np.isfinite(need), served, np.inf)
     cost[:, servers], cost[:, servers + 1] = tables.local_cost[rows, step], tables.reject_cost
+    return Assignment(step, need, cost)
+
+
+def _by_regret(points: Points, assignment: Assignment) -> Point | None:
+    """Tasks go, by largest regret, to the cheapest place that has room."""
+    tables, (step, need, cost) = points.tables, assignment
+    users, servers = tables.users, tables.servers
     two = np.partition(cost, 1, axis=1)[:, :2]
     with np.errstate(invalid="ignore"):
         regret = np.where(np.isfinite(two[:, 1]), two[:, 1] - two[:, 0], np.inf)
@@ -71,6 +124,46 @@ def offloading(points: Points, point: Point) -> Point | None:
                 break
         if place[n] == UNPLACED:
             return None
+    return points.settle(place, np.where(place == TURNED_AWAY, 0, step))
+
+
+def _by_program(points: Points, assignment: Assignment, control: Control) -> Point | None:
+    """Solve the assignment as a program: a binary a (user, server), one row a user and one a server."""
+    tables, (step, need, cost) = points.tables, assignment
+    users, servers = tables.users, tables.servers
+    outside = cost[:, servers:].min(axis=1)
+    must = np.isinf(outside)
+    n, i = np.nonzero(np.isfinite(cost[:, :servers]))
+    if not len(n) or must[np.setdiff1d(np.arange(users), n)].any():
+        return None
+    instance = tables.instance
+    build = ProgramBuilder()
+    runs = build.variable(
+        "runs",
+        cost[n, i] - np.where(must, 0.0, outside)[n],
+        lambda: [(instance.users[a].name, instance.servers[b].name) for a, b in zip(n, i, strict=True)],
+        integer=True,
+    )
+    build.constraint(
+        "served",
+        [(n, runs, np.ones(len(n)))],
+        np.ones(users),
+        lambda: [(user.name,) for user in instance.users],
+        lower=np.where(must, 1.0, -np.inf),
+    )
+    build.constraint(
+        "speed",
+        [(i, runs, need[n, i] / tables.capacity[i])],
+        np.full(servers, 1 + SLACK),
+        lambda: [(server.name,) for server in instance.servers],
+    )
+    part = control.part(most_s=ASSIGNMENT_SECONDS)
+    outcome = Highs(build.build(0.0)).solve(gap=ASSIGNMENT_GAP, control=part)
+    if outcome.x is None:
+        return None
+    place = np.where(cost[:, servers] <= cost[:, servers + 1], ON_DEVICE, TURNED_AWAY)
+    chosen = outcome.x > 0.5
+    place[n[chosen]] = i[chosen]
     return points.settle(place, np.where(place == TURNED_AWAY, 0, step))
 
 
@@ -123,13 +216,13 @@ def _steps_at_server(points: Points, i: int, n: np.ndarray, step: np.ndarray) ->
     return best
 
 
-def alternate_from(points: Points, start: Point, control: Control) -> Alternation[Point]:
-    """Alternate from one starting point; the trace never rises."""
+def alternate_from(points: Points, start: Point, control: Control, exact: bool = False) -> Alternation[Point]:
+    """Alternate from one starting point, with assignments by regret or (`exact`) by HiGHS; the trace never rises."""
     return alternate(
         start,
         lambda point: point.cost,
         {
-            "offloading": lambda point: offloading(points, point),
+            "offloading": lambda point: best_offloading(points, point, control) if exact else offloading(points, point),
             "times and steps": lambda point: times_and_steps(points, point),
         },
         control,
@@ -137,25 +230,35 @@ def alternate_from(points: Points, start: Point, control: Control) -> Alternatio
 
 
 def alternating(points: Points, control: Control, seed: int) -> Point | None:
-    """Alternation from each baseline's point and from random ones; the best end."""
+    """Alternation from each baseline's point and from random ones; the best end.
+
+    First with assignments by regret; from the best few ends on with assignments solved by HiGHS, where those have at
+    most `ASSIGNMENT_PLACES` (user, server) pairs.
+    """
     rng = np.random.Generator(np.random.PCG64(seed))
-    makers = [
+    makers: list[tuple[str, Callable[[], Point | None]]] = [
         ("greedy by deadline", lambda: greedy_deadline(points, control, seed)),
         ("all local", lambda: all_local(points, control, seed)),
         ("all at the best server", lambda: all_best_server(points, control, seed)),
         ("fixed steps", lambda: fixed_steps(points, control, seed)),
         *((f"random {k + 1}", lambda: random_point(points, rng)) for k in range(RANDOM_STARTS)),
     ]
-    best: Point | None = None
-    for name, make in makers:
-        if best is not None and control.stop is not None:
-            break
-        start = make()
-        if start is None:
-            continue
-        end = alternate_from(points, start, control)
+    ends: list[tuple[str, Point]] = []
+
+    def go(name: str, start: Point, exact: bool) -> None:
+        end = alternate_from(points, start, control, exact)
         for block, cost in end.trace:
             control.report(f"alternation from {name}: {block}", objective=cost)
-        if best is None or end.cost < best.cost:
-            best = end.point
-    return best
+        ends.append((name, end.point))
+
+    for name, make in makers:
+        if ends and control.stop is not None:
+            break
+        if (start := make()) is not None:
+            go(name, start, exact=False)
+    ends.sort(key=lambda end: end[1].cost)
+    if points.tables.servers and points.least[:, :, 0].size <= ASSIGNMENT_PLACES:
+        for name, start in ends[:EXACT_STARTS]:
+            if control.stop is None:
+                go(f"the end of {name}", start, exact=True)
+    return min((point for _, point in ends), key=lambda point: point.cost, default=None)

@@ -52,4 +52,5 @@ PROBLEM = Problem(
     method_of_solver={"scip": "exact"},
     refusal=refusal,
     build_global=build_global,
+    baselines=("alternating", "popular", "static", "random", "cloud-only"),
 )

@@ -1,204 +1,187 @@
-"""Benders' decomposition: a master over caches and switches in HiGHS, cuts from the prices of all slots.
+"""Benders' decomposition on the shared driver: masters over caches in HiGHS, a cost and lifted cuts for every slot.
 
-Every round adds to each frame the cut at the slots' best prices (`Frames.dual`), which holds for every cache. At caches
-in {0,1}^M the slots are solved exactly, and the cut is strengthened there: with the exact lower value V of cache x ::
+A slot's cost depends on the cache only through the d models that are requested in it. Its dual at each of their 2^d
+subsets is one table (`SlotTable`): W(y) <= V(y) for every y, and where a subset has been solved exactly W holds that
+lower value. A cut of the slot at cache x is made from the table alone, by exact sequential lifting ::
 
-    cost(y) >= const + grad y + (V - const - grad x) (1 - changes(x, y))
+    cost >= W(x) + sum over models m of delta_m |y_m - x_m|
+    delta_m = min over y that differ from x in m, and else only in models lifted before m, of
+              W(y) - [W(x) + sum over those models i in which y and x differ of delta_i]
 
-holds for every cache y: at y = x it says V; elsewhere `changes`, the number of models in which x and y differ, is at
-least 1, and the right side is at most the cut. Where hits may go to the cloud a larger cache never costs more, so y
-costs at least what x with y's further models costs: the terms of models in x drop out of the cut, with their changes.
-Where the steps that must be given do not fit, the slot's own row ``sum_u min_steps x[phi_u] <= F`` is added.
+By induction over the models it holds for every y in {0,1}^d, and it is tight at x: the master learns V(x) of each slot.
+(The step: a y that differs in m stays above the cut by the choice of delta_m; one that does not is the step before.)
+Where a slot's models are too many for a table, its Lagrangian cut at the slot's best price is raised to V(x) at x by
+what it lacks there times (1 - the number of models in which y and x differ), which is <= 0 everywhere else.
+
+Where switching costs nothing every frame has a master of its own.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
-import scipy.sparse as sp
 
 from aigc_opt.control import Control
+from aigc_opt.decomposition.benders import Answered, Master, Rows, solve_benders
 from aigc_opt.problems.two_timescale.enumeration import Caches
-from aigc_opt.problems.two_timescale.frames import Cuts, Frames, switching_cost
-from aigc_opt.problems.two_timescale.search import popular_caches, with_room_for_steps
-from aigc_opt.program import INF, Block, LinearProgram, ProgramBuilder
-from aigc_opt.solvers import Answer, Highs
+from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
+from aigc_opt.problems.two_timescale.masters import Masters
+from aigc_opt.problems.two_timescale.search import local_search, popular_caches, with_room_for_steps
+from aigc_opt.problems.two_timescale.tables import Polygons, SlotTable, bits
 
-RELAXED_ROUNDS = 40
-FRAMES_AT_ONCE = 50
-RELAXED_GAP = 2e-4
-"""Relative gap of the relaxation at which its rounds end."""
+TABLE_MODELS = 11
+"""Slots with requests for at most so many models have a table."""
+
+RELAXED_SHARE = 0.2
+RELAXED_ROUNDS = 25
+RELAXED_GAP = 1e-4
+ROUNDING = 1e-10
+"""Relative to its constant, what is taken off a cut."""
+
+Report = Callable[[str, float, float], None]
 
 
-class Master:
-    """Caches, switches and a cost for each frame, with the cuts so far.
+def lifted(table: np.ndarray, at: int, order: np.ndarray) -> tuple[float, np.ndarray]:
+    """Lift a cut that is tight at a subset through its neighbours, one model after another.
 
     Parameters
     ----------
-    frames : Frames
-    relaxed : bool
-        Whether caches may be fractional.
+    table : ndarray, shape (2^d,)
+        A lower bound of the cost of every subset, bit k for model k; inf where it is infeasible.
+    at : int
+        The subset, where the table is finite.
+    order : ndarray of int, shape (d,)
+
+    Returns
+    -------
+    const : float
+    grad : ndarray, shape (d,)
+        ``const + grad @ y <= table[y]`` for all y, with equality at the subset.
 
     """
+    number = len(order)
+    flips = np.zeros(1 << number, np.int64)
+    for k, m in enumerate(order.tolist()):
+        flips[1 << k : 2 << k] = flips[: 1 << k] | (1 << m)
+    seen = table[flips ^ at]  # entry z: the models order[k], bits k of z, changed
+    cut, grad = seen[:1], np.zeros(number)
+    for k, m in enumerate(order.tolist()):
+        room = seen[1 << k : 2 << k] - cut
+        delta = float(room.min())
+        delta = delta if np.isfinite(delta) else 0.0  # every subset with this change is infeasible: any number holds
+        grad[m] = delta
+        cut = np.concatenate([cut, cut + delta])
+    inside = ((at >> np.arange(number)) & 1).astype(bool)
+    return float(seen[0] + grad[inside].sum()), np.where(inside, -grad, grad)
 
-    def __init__(self, frames: Frames, relaxed: bool):
+
+class _Slots:
+    """The oracle: tables of all slots, their exact values where known, and the cuts that they make."""
+
+    def __init__(self, frames: Frames, layout: Masters, slot_relative: float):
         e = self.episode = frames.episode
-        every = np.arange(e.frames)
-        free = frames.cuts(every, np.zeros((e.frames, e.slots)))
-        # At prices of 0, with every model that helps: no cache costs less; columns are costs above that.
-        self.base = free.const + np.minimum(free.grad, 0.0).sum(axis=1) - 1e-9 * (1 + abs(free.const))
-        build = ProgramBuilder()
-        shape, names = (e.frames, e.models), lambda: list(np.ndindex(e.frames, e.models))
-        fits = np.broadcast_to(frames.fits.astype(float), shape)
-        self.cached = build.variable("cached", np.zeros(shape), names, upper=fits, integer=not relaxed)
-        self.switched = build.variable("switched", np.broadcast_to(e.switch, shape).copy(), names)
-        self.cost = build.variable("cost", np.ones(e.frames), lambda: [(t,) for t in every.tolist()], upper=INF)
-        build.constraint(
-            "storage", [(every[:, None], self.cached, e.size_gb)], np.full(e.frames, e.storage_gb),
-            lambda: [(t,) for t in every.tolist()],
-        )  # fmt: skip
-        # cached[t] - cached[t-1] - switched[t] <= 0; before the first frame: what is there already
-        row = np.arange(e.frames * e.models).reshape(shape)
-        known = np.zeros(shape)
-        known[0] = e.initial
-        terms = [(row, self.cached, 1.0), (row[1:], self.cached[:-1], -1.0), (row, self.switched, -1.0)]
-        build.constraint("switching", terms, known.ravel(), names)
-        self.program: LinearProgram = build.build(offset=float(self.base.sum()))
-        self.solver = Highs(self.program)
+        self.frames, self.layout, self.slot_relative = frames, layout, slot_relative
+        self.every = np.arange(e.frames)
+        self.frame_of = np.repeat(self.every, e.slots)
+        polygons = Polygons(e)
+        self.models, self.tables = [], []
+        for slot in range(len(self.frame_of)):
+            table = SlotTable(e, polygons, slot)
+            number = len(table.models)
+            self.models.append(table.models)
+            self.tables.append(table.values(bits(np.arange(1 << number), number)) if number <= TABLE_MODELS else None)
 
-    def add(self, of: np.ndarray, const: np.ndarray, grad: np.ndarray) -> None:
-        """Add rows ``cost[t] >= const + grad @ cached[t]`` for frames (n,)."""
-        row = np.arange(len(of))
-        self._add("cut", row, of, -grad, self.cost[of], const - self.base[of], np.full(len(of), INF))
+    def fractional(self, x: np.ndarray, control: Control) -> Answered:
+        """Answer the linear master: Lagrangian cuts of the slots, and lifted ones at the rounded caches."""
+        e, query = self.episode, self.layout.caches(x)
+        value, fits, cuts = self.frames.dual(self.every, query)
+        const, grad = self.frames.slot_cuts(self.every, cuts.prices)
+        slots = np.arange(len(const))
+        rows = [
+            self.layout.cuts(slots, self.frame_of, const, grad),
+            self.layout.step_rows(self.frames, self.every, query),
+        ]
+        rows += self._lifted(query > 0.5, const, grad)
+        weight = query[self.frame_of]
+        point = self.layout.point(query, const + (grad * weight).sum(axis=1))
+        switches = float((point[self.layout.switched] * e.switch).sum())
+        return Answered(Rows.joined(rows), float(value.sum()) + switches if fits.all() else np.inf, point)
 
-    def add_step_rows(self, frames: Frames, of: np.ndarray, caches: np.ndarray) -> int:
-        """Add the rows of slots in which the steps that must be given to caches (n, M) do not fit; how many."""
-        e = self.episode
-        rows, weight = frames.weights(of, caches)
-        over = e.min_steps * weight.sum(axis=1) > e.steps_per_slot * (1 + 1e-9)
-        slots = rows[over]
-        if frames.free_hits or not len(slots):
-            return 0
-        place = np.arange(len(slots))[:, None] * e.models + frames.wanted[slots]
-        asked = frames.asked[slots].ravel().astype(float)
-        count = np.bincount(place.ravel(), asked, len(slots) * e.models).reshape(-1, e.models)
-        upper = np.full(len(slots), e.steps_per_slot)
-        self._add(
-            "steps",
-            np.arange(len(slots)),
-            slots // e.slots,
-            e.min_steps * count,
-            None,
-            np.full(len(slots), -INF),
-            upper,
-        )
-        return len(slots)
+    def whole(self, x: np.ndarray, control: Control) -> Answered:
+        """Answer the integer master: what its caches cost exactly, and cuts that say so."""
+        e, caches = self.episode, self.layout.caches(x) > 0.5
+        found = self.frames.allocate(self.every, caches, self.slot_relative, control)
+        prices = self.frames.dual(self.every, caches.astype(float))[2].prices
+        const, grad = self.frames.slot_cuts(self.every, prices)
+        rows = [self.layout.step_rows(self.frames, self.every, caches)]
+        rows += self._lifted(caches, const, grad, found.lower)
+        cost = float(found.cost.sum()) + switching_cost(e, caches)
+        finite = np.where(np.isfinite(found.cost), found.cost, 0.0)
+        return Answered(Rows.joined(rows), cost, self.layout.point(caches.astype(float), finite))
 
-    def _add(self, name, row, of, grad, cost, lower, upper) -> None:
-        models = self.episode.models
-        columns, values, rows = self.cached[of].ravel(), grad.ravel(), np.repeat(row, models)
-        if cost is not None:
-            columns, rows = np.concatenate([columns, cost]), np.concatenate([rows, row])
-            values = np.concatenate([values, np.ones(len(cost))])
-        matrix = sp.csr_array((values, (rows, columns)), shape=(len(row), self.program.cost.size))
-        old = self.program
-        self.program = dataclasses.replace(
-            old,
-            matrix=sp.csr_array(sp.vstack([old.matrix, matrix])),
-            row_lower=np.concatenate([old.row_lower, lower]),
-            row_upper=np.concatenate([old.row_upper, upper]),
-            rows=(*old.rows, Block(name, old.row_upper.size, len(row), lambda: list(enumerate(of.tolist())))),
-        )
-        self.solver.add_rows(self.program)
-
-    def caches(self, x: np.ndarray) -> np.ndarray:
-        """Return the caches (T, M) of a point."""
-        return np.clip(x[self.cached], 0.0, 1.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Relaxation:
-    """What the master's linear relaxation says.
-
-    Attributes
-    ----------
-    switch_prices : ndarray, shape (T, M)
-        Prices of switches, between 0 and what they cost.
-    step_prices : ndarray, shape (T, K)
-        Prices of steps: each frame's cuts' own, averaged with the multipliers of the cuts.
-    average : ndarray, shape (T, M)
-        The best fractional caches met.
-    rounded : list of ndarray of bool, shape (T, M)
-        Caches of the rounds, rounded; they need not fit.
-    cuts : list of Cuts
-
-    """
-
-    switch_prices: np.ndarray
-    step_prices: np.ndarray
-    average: np.ndarray
-    rounded: list[np.ndarray]
-    cuts: list[Cuts]
+    def _lifted(self, caches: np.ndarray, const: np.ndarray, grad: np.ndarray, exact: np.ndarray | None = None):
+        """Make cuts that are tight at caches (T, M), with the slots' exact lower values (T K,) where known."""
+        slots, constants, grads = [], [], []
+        for slot, t in enumerate(self.frame_of.tolist()):
+            models, table = self.models[slot], self.tables[slot]
+            cache = caches[t][models]
+            if table is None:
+                if exact is None or not np.isfinite(exact[slot]):
+                    continue
+                own = grad[slot][models]
+                lacks = max(0.0, float(exact[slot] - const[slot] - own @ cache))
+                made = [(const[slot] - lacks * (cache.sum() - 1), own + np.where(cache, lacks, -lacks))]
+            else:
+                at = int((cache.astype(np.int64) << np.arange(len(models))).sum())
+                if exact is not None:
+                    table[at] = max(table[at], exact[slot])
+                if not np.isfinite(table[at]):
+                    continue
+                single = table[at ^ (1 << np.arange(len(models)))]
+                order = np.argsort(single, kind="stable")
+                made = [lifted(table, at, order)]
+                if len(order) > 1:
+                    made.append(lifted(table, at, order[::-1]))
+            for constant, own in made:
+                slots.append(slot)
+                constants.append(constant - ROUNDING * (1 + abs(constant)))
+                grads.append((models, own))
+        dense = np.zeros((len(slots), self.episode.models))
+        for row, (models, own) in zip(dense, grads, strict=True):
+            row[models] = own
+        at_slots = np.array(slots, int)
+        return [self.layout.cuts(at_slots, self.frame_of[at_slots], np.array(constants), dense)] if slots else []
 
 
-def relax(frames: Frames, control: Control) -> Relaxation:
-    """Solve the relaxation by cuts, queried between the master's point and the best one so far.
-
-    The averaged prices of steps are good because for a fixed cache a cut is concave in its prices (`Frames.cuts`): the
-    cut at the average is at least the average of the cuts, which at the last round is the master's own bound.
-    """
-    e = frames.episode
-    every = np.arange(e.frames)
-    master = Master(frames, relaxed=True)
-    query = with_room_for_steps(frames, popular_caches(e)).astype(float)
-    rounded, every_cut, cut_rows = [query > 0.5], [], []
-    best = np.inf
-    average, prices, steps = query, np.zeros((e.frames, e.models)), np.zeros((e.frames, e.slots))
-    switching_rows = slice(e.frames, e.frames + e.frames * e.models)
-    for _ in range(RELAXED_ROUNDS):
-        value, fits, cuts = frames.dual(every, query)
-        before = np.concatenate([e.initial[None].astype(float), query[:-1]])
-        cost = value.sum() + (np.maximum(query - before, 0.0) * e.switch).sum()
-        if fits.all() and cost < best:
-            best, average = cost, query.copy()
-        every_cut.append(cuts)
-        cut_rows.append(master.program.row_upper.size)
-        master.add(every, cuts.const, cuts.grad)
-        master.add_step_rows(frames, every, query)
-        outcome = master.solver.solve(control=control)
-        if outcome.answer is not Answer.OPTIMAL or outcome.row_duals is None:
-            break
-        prices = np.clip(-outcome.row_duals[switching_rows].reshape(e.frames, e.models), 0.0, e.switch)
-        weight = np.array([np.maximum(outcome.row_duals[row : row + e.frames], 0.0) for row in cut_rows])
-        steps = sum(w[:, None] * cuts.prices for w, cuts in zip(weight, every_cut, strict=True))
-        steps = steps / np.where(weight.sum(axis=0) > 0, weight.sum(axis=0), 1.0)[:, None]
-        point = master.caches(outcome.x)
-        rounded.append(point > 0.5)
-        if best - outcome.objective <= RELAXED_GAP * abs(best) or control.stop is not None:
-            break
-        query = np.clip(0.5 * point + 0.5 * average, 0.0, 1.0)
-    return Relaxation(prices, steps, average, rounded, every_cut)
+def _solve_coupled(
+    frames: Frames, start: np.ndarray, gap: float, offset: float, control: Control, report: Report
+) -> Caches:
+    """Solve one master of all the frames: its linear relaxation first, whose tight cuts the integer one begins with."""
+    layout = Masters(frames, by_slot=True)
+    slots = _Slots(frames, layout, 0.1 * gap)
+    linear = Master(layout.program, relaxed=True)
+    first = layout.point(start.astype(float), np.zeros(len(layout.base)))
+    relaxed = solve_benders(
+        linear, slots.fractional, first, lambda upper: RELAXED_GAP * abs(upper), control.part(RELAXED_SHARE),
+        mix=0.5, rounds=RELAXED_ROUNDS, report=lambda number, upper, lower: report("relaxation", np.inf, lower),
+    )  # fmt: skip
+    master = Master(layout.program)
+    kept, cuts = np.flatnonzero(linear.idle < 3), linear.cuts
+    master.add(Rows(cuts.matrix[kept], cuts.lower[kept], cuts.upper[kept]))
+    ended = solve_benders(
+        master, slots.whole, first, lambda upper: gap * abs(upper + offset), control,
+        report=lambda number, upper, lower: report(f"round {number}", upper, lower), master_gap=0.2 * gap,
+        lower=relaxed.lower,
+    )  # fmt: skip
+    best = start if ended.x is None else layout.caches(ended.x) > 0.5
+    return Caches(best, ended.upper, ended.lower)
 
 
-def relax_apart(frames: Frames, control: Control) -> Relaxation:
-    """Solve the relaxation where switching costs nothing: some frames at a time, so that time grows as their number."""
-    e, parts = frames.episode, []
-    for first in range(0, e.frames, FRAMES_AT_ONCE):
-        last = min(first + FRAMES_AT_ONCE, e.frames)
-        share = (last - first) / (e.frames - first)
-        parts.append(relax(Frames(e.part(first, last)), control.part(share)))
-    joined = [
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("switch_prices", "step_prices", "average")
-    ]
-    return Relaxation(*joined, [], [])
-
-
-def solve_benders(
-    frames: Frames, gap: float, offset: float, control: Control, report=lambda event, upper, lower: None
-) -> tuple[Caches, bool]:
-    """Solve master and slots in turn until the interval closes.
+def solve_caches(
+    frames: Frames, gap: float, offset: float, control: Control, report: Report = lambda event, upper, lower: None
+) -> Caches:
+    """Solve masters and slots in turn until the interval closes.
 
     Parameters
     ----------
@@ -210,52 +193,34 @@ def solve_benders(
     Returns
     -------
     Caches
-        Its lower value is a bound by the word of HiGHS, whose master it is.
-    bool
-        Whether any master was solved (else `lower` is -inf).
+        Its lower value is a bound by the word of HiGHS, whose masters they are; -inf where none was solved.
 
     """
     e = frames.episode
     every = np.arange(e.frames)
-    slot_relative = 0.1 * gap
-    best, upper, lower = popular_caches(e), np.inf, -np.inf
-    best = with_room_for_steps(frames, best)
-    master = Master(frames, relaxed=False)
-    for cuts in relax(frames, control.part(0.3)).cuts:
-        master.add(every, cuts.const, cuts.grad)
-    caches, rounds, met = best, 0, set()
-    while True:
-        value, bound = frames.exact(every, caches, slot_relative, control)
-        cost = value.sum() + switching_cost(e, caches)
-        if cost < upper:
-            best, upper = caches, cost
-        report(f"benders: round {rounds}", upper, lower)
-        again = caches.tobytes() in met  # what is left is within the tolerances of HiGHS
-        met.add(caches.tobytes())
-        if again or upper - lower <= gap * abs(upper + offset) or control.stop is not None:
-            return Caches(best, upper, min(lower, upper)), rounds > 0
-        fits = np.isfinite(bound)
-        master.add_step_rows(frames, every[~fits], caches[~fits])
-        _add_strengthened(master, frames, every[fits], caches[fits], bound[fits])
-        outcome = master.solver.solve(gap=0.2 * gap, control=control)
-        if outcome.bound is not None:
-            lower = max(lower, outcome.bound)
-            rounds += 1
-        if outcome.x is None:
-            report("benders: stopped", upper, lower)
-            return Caches(best, upper, min(lower, upper)), rounds > 0
-        caches = master.caches(outcome.x) > 0.5
+    start = with_room_for_steps(frames, popular_caches(e))
+    if e.switches:
+        return _solve_coupled(
+            frames, start, gap, offset, control,
+            lambda event, upper, lower: report(f"benders: {event}", upper, lower),
+        )  # fmt: skip
+    start = local_search(frames, every, start, control)
+    upper, _ = frames.exact(every, start, 0.1 * gap, control)
+    lower = frames.cuts(every, np.zeros((e.frames, e.slots)))
+    low = lower.const + np.minimum(lower.grad, 0.0).sum(axis=1)
+    chosen = start.copy()
+    for t in every.tolist():
+        if control.stop is not None:
+            break
 
+        def tell(event: str, up: float, down: float, t: int = t) -> None:
+            both = min(up, upper[t]) - upper[t], max(down, low[t]) - low[t]
+            report(f"benders: frame {t + 1}, {event}", float(upper.sum()) + both[0], float(low.sum()) + both[1])
 
-def _add_strengthened(master: Master, frames: Frames, of: np.ndarray, caches: np.ndarray, value: np.ndarray) -> None:
-    """Add the cuts at caches (n, M), raised to their exact lower values."""
-    _, _, cuts = frames.dual(of, caches.astype(float))
-    more = np.maximum(value - cuts.const - (cuts.grad * caches).sum(axis=1), 0.0)
-    const, grad = cuts.const + more, cuts.grad
-    if frames.free_hits:
-        const = const + (grad * caches).sum(axis=1)
-        grad = np.where(caches, 0.0, grad - more[:, None])
-    else:
-        const = const - more * caches.sum(axis=1)
-        grad = grad + more[:, None] * np.where(caches, 1.0, -1.0)
-    master.add(of, const, grad)
+        part = Frames(e.part(t, t + 1))
+        found = _solve_coupled(part, start[t : t + 1], gap, offset / e.frames, control.part(1 / (e.frames - t)), tell)
+        low[t] = max(low[t], found.lower)
+        if found.upper < upper[t]:
+            chosen[t], upper[t] = found.chosen[0], found.upper
+        low[t] = min(low[t], upper[t])
+    return Caches(chosen, float(upper.sum()), float(low.sum()))

@@ -10,13 +10,14 @@ from aigc_opt.errors import InputError
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.problems.two_timescale import heuristics
 from aigc_opt.problems.two_timescale.alternating import alternate_caches
-from aigc_opt.problems.two_timescale.benders import relax, relax_apart, solve_benders
+from aigc_opt.problems.two_timescale.benders import solve_caches
 from aigc_opt.problems.two_timescale.branch import branch_frames
 from aigc_opt.problems.two_timescale.enumeration import Caches, enumerate_caches, feasible_caches
 from aigc_opt.problems.two_timescale.episode import Episode
 from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
 from aigc_opt.problems.two_timescale.listing import Interval, close_frames
 from aigc_opt.problems.two_timescale.prices import Fixings, Priced, least_caches, price_steps, try_prices
+from aigc_opt.problems.two_timescale.relaxation import relax, relax_apart
 from aigc_opt.problems.two_timescale.search import local_search, popular_caches, with_room_for_steps
 from aigc_opt.problems.two_timescale.shares import Transfers
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
@@ -254,8 +255,8 @@ def benders(task: Task) -> Found:
     """Benders' decomposition: a master in HiGHS over caches and switches, cuts from the prices of all slots."""
     work = Work(task)
     first = work.first_bound()
-    found, solved = solve_benders(work.frames, work.aim, work.transfers.cost, work.closing, work.report)
-    better = solved and found.lower > first
+    found = solve_caches(work.frames, work.aim, work.transfers.cost, work.closing, work.report)
+    better = found.lower > first
     return work.found(found.chosen, max(first, found.lower), Proof.SOLVER if better else Proof.DUAL)
 
 

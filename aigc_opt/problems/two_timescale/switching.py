@@ -15,11 +15,11 @@ from __future__ import annotations
 import numpy as np
 
 from aigc_opt.control import Control
-from aigc_opt.problems.two_timescale.benders import relax
 from aigc_opt.problems.two_timescale.enumeration import Caches
 from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
 from aigc_opt.problems.two_timescale.paths import Nodes, best_paths, close_paths
 from aigc_opt.problems.two_timescale.prices import price_steps, try_prices
+from aigc_opt.problems.two_timescale.relaxation import relax
 from aigc_opt.problems.two_timescale.search import local_search
 from aigc_opt.problems.two_timescale.tables import MODELS_AT_MOST
 

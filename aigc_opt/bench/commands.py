@@ -1,0 +1,120 @@
+"""``aigc-opt bench``: the benchmark on a folder of instance files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aigc_opt.errors import InputError
+
+BOUNDS = "bounds.json"
+
+
+def add_bench(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Make the command with `command`, which takes a name, what runs it, and its help."""
+    bench = command("bench", _bench, "Solve all instances of a folder by all methods side by side, and check each end.")
+    bench.add_argument("folder", metavar="FOLDER")
+    bench.add_argument("--time-limit", type=float, default=20.0, metavar="S", help="wall seconds of each (default 20)")
+    bench.add_argument("--gap", type=float, default=1e-4, help="relative gap that counts as optimal (default 1e-4)")
+    bench.add_argument("--only", default="", metavar="PART", help="only instances whose name has this in it")
+    bench.add_argument("--no-baselines", dest="baselines", action="store_false", help="only ours and the monoliths")
+    bench.add_argument(
+        "--bounds", metavar="FILE",
+        help=f"known intervals, which nothing may contradict (default: {BOUNDS} in the folder, if it is there)",
+    )  # fmt: skip
+    bench.add_argument("--update", action="store_true", help="write better ends to the file of known intervals")
+    bench.add_argument("--against", metavar="RESULTS.json", help="an earlier run: slower, or wider, is an error")
+    bench.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    bench.add_argument("-o", dest="output", metavar="RESULTS.json", help="write the rows here; - = standard output")
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from aigc_opt.bench.bounds import read_bounds
+    from aigc_opt.bench.compare import OURS
+    from aigc_opt.bench.rows import dumped, read_rows
+    from aigc_opt.bench.run import MONOLITH, entries_of_folder, run
+    from aigc_opt.cli import DONE, REFUSED, UNKNOWN, _check_writable
+    from aigc_opt.instance.files import write_text
+
+    folder = Path(arguments.folder)
+    if not folder.is_dir():
+        raise InputError(arguments.folder, ["is not a folder" if folder.exists() else "there is no such folder"])
+    _check_limits(arguments)
+    _check_writable(arguments.output)
+    path = Path(arguments.bounds) if arguments.bounds else folder / BOUNDS
+    bounds = read_bounds(path) if path.exists() else {}
+    if arguments.bounds and not path.exists() and not arguments.update:
+        raise InputError(arguments.bounds, ["there is no such file"])
+    last = [] if arguments.against is None else read_rows(arguments.against)[1]
+    say: Callable[[str], Any] = (lambda line: None) if arguments.quiet else _say
+    with tempfile.TemporaryDirectory(prefix="aigc-opt-bench-") as made:
+        entries, faults = entries_of_folder(folder, arguments.gap, arguments.time_limit, Path(made))
+        entries = [entry for entry in entries if arguments.only in entry.place]
+        if not arguments.baselines:
+            entries = [_without_baselines(entry, (OURS, MONOLITH)) for entry in entries]
+        if not entries and not faults:
+            raise InputError(arguments.folder, ["has no instance files" + (" of that name" if arguments.only else "")])
+        done = run(entries, last, say)
+    if arguments.output == "-":
+        sys.stdout.write(dumped(done.to_dict()))
+    else:
+        print(done.markdown(), end="")
+    if arguments.output not in (None, "-"):
+        write_text(arguments.output, dumped(done.to_dict()))
+        _say(f"wrote {arguments.output}: {len(done.rows)} rows")
+    return report(done, bounds, last, faults, path if arguments.update else None, (DONE, REFUSED, UNKNOWN))
+
+
+def report(
+    done: Any, bounds: Any, last: Any, faults: list[str], update: Path | None, statuses: tuple[int, int, int],
+    places: Any = None,
+) -> int:  # fmt: skip
+    """Say what is wrong with a run, write better ends of intervals where nothing is, and return the exit status."""
+    from aigc_opt.bench.bounds import write_bounds
+
+    fine, wrong, unknown = statuses
+    faults = faults + done.faults(bounds, last)
+    for line in faults:
+        _say(f"aigc-opt: {line}")
+    if update is not None:
+        if faults:
+            _say(f"aigc-opt: {update}: left as it is, because of what is wrong above")
+        else:
+            better, lines = done.better(bounds, {row.place for row in done.rows} if places is None else places)
+            write_bounds(update, better)
+            _say(f"wrote {update}: {len(lines)} better ends")
+            for line in lines:
+                _say(f"  {line}")
+    if done.interrupted:
+        _say(f"aigc-opt: interrupted after {len(done.rows)} rows")
+        return wrong if faults else fine if done.rows else unknown
+    return wrong if faults else fine
+
+
+def _without_baselines(entry: Any, labels: tuple[str, ...]) -> Any:
+    import dataclasses
+
+    return dataclasses.replace(entry, labels=labels)
+
+
+def _check_limits(arguments: argparse.Namespace) -> None:
+    import math
+
+    faults = []
+    if not 0 < arguments.time_limit < math.inf:
+        faults.append(f"--time-limit must be a number of seconds > 0, got {arguments.time_limit:g}")
+    if not 0 <= arguments.gap < math.inf:
+        faults.append(f"--gap must be a number >= 0, got {arguments.gap:g}")
+    if faults:
+        raise InputError("bench", faults)
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass  # nobody listens

@@ -1,0 +1,29 @@
+"""The whole program handed to HiGHS with nothing of ours: what decomposition and cuts are measured against."""
+
+from __future__ import annotations
+
+from aigc_opt.errors import SolverError
+from aigc_opt.problems.deployment.arrays import DeploymentProgram
+from aigc_opt.problems.deployment.costs import Costs
+from aigc_opt.problems.deployment.routing import complete
+from aigc_opt.problems.problem import Found, Task
+from aigc_opt.result import Proof
+from aigc_opt.solvers import Answer, Highs
+
+
+def monolith(task: Task) -> Found:
+    """Hand the program to HiGHS as it is: no starting point, no cuts of ours, no decomposition.
+
+    The bound is HiGHS's. Its point is a placement, rounded, with its routing solved again exactly.
+    """
+    built = DeploymentProgram(task.instance)
+    built.program.warn_of_magnitudes()
+    outcome = Highs(built.program).solve(task.gap, task.control, task.seed, report_bounds=True)
+    if outcome.answer not in (Answer.OPTIMAL, Answer.STOPPED):
+        raise SolverError(f"HiGHS says {outcome.answer} of a program that has a feasible point")
+    solution = None
+    if outcome.x is not None:
+        costs = Costs.of(task.instance)
+        solution = complete(task.instance, costs, *built.placement(outcome.x))
+    proof = Proof.NONE if outcome.bound is None else Proof.SOLVER
+    return Found(solution, outcome.bound, proof, outcome.limit)

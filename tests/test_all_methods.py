@@ -1,0 +1,41 @@
+"""Every method on tiny random instances: no interval contradicts another, no point is refused, no traceback.
+
+By default some fixed instances; `--random-instances 10000`, or `5000:10000`, for the long form.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.random_instances import Ends, check_all_methods
+
+CHUNK = 10
+
+
+def pytest_generate_tests(metafunc):
+    if "chunk" in metafunc.fixturenames:
+        first, last = metafunc.config.getoption("random_instances")
+        chunks = [range(at, min(at + CHUNK, last)) for at in range(first, last, CHUNK)]
+        metafunc.parametrize("chunk", chunks, ids=[f"{chunk.start}-{chunk.stop - 1}" for chunk in chunks])
+
+
+def test_all_methods_agree(chunk):
+    faults = []
+    for seed in chunk:
+        try:
+            check_all_methods(seed)
+        except Exception as error:
+            faults.append(f"instance {seed}: {type(error).__name__}: {error}")
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(("lower", "upper", "fine"), [(1.0, 1.0, True), (1.0001, 1.0, False), (0.9, 1.0, True)])
+def test_a_bound_above_a_point_is_found(lower, upper, fine):
+    """The comparison itself: a bound that is wrong by 1e-4 does not pass."""
+    ends = Ends("made")
+    ends.lower, ends.upper = {"a": 0.5, "b": lower}, {"c": upper, "d": 2.0}
+    if fine:
+        ends.compare()
+    else:
+        with pytest.raises(AssertionError, match="b's bound"):
+            ends.compare()
