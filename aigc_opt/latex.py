@@ -16,7 +16,14 @@ _HEAD = r"""\documentclass{article}
 
 
 def latex_of(model: pyo.ConcreteModel) -> str:
-    """Return a LaTeX document of a model: objective, each family of constraints with its name, bounds of variables."""
+    """Return a LaTeX document of a model: objective, each family of constraints, bounds of variables.
+
+    Families without members are taken off the model.
+    """
+    # The printer fails on a family without members.
+    for family in list(model.component_objects((pyo.Constraint, pyo.Var))):
+        if len(family) == 0:
+            model.del_component(family)
     shown = ComponentMap()
     for item in model.component_objects((pyo.Var, pyo.Param)):
         shown[item] = _name(item.local_name)

@@ -8,9 +8,11 @@ import sys
 
 import pytest
 
+import aigc_opt
 from aigc_opt import doctor
 from aigc_opt.cli import main
 from aigc_opt.doctor import CASES, DEPLOYMENT, Finding, Requirement
+from aigc_opt.instance.files import INSTANCES
 
 
 def test_everything_is_well_anywhere(tmp_path):
@@ -73,3 +75,10 @@ def test_metadata_is_read():
     names = {requirement.name: requirement for requirement in doctor.requirements() if requirement.extra is None}
     assert names["highspy"].lowest == "1.15.1"
     assert {r.extra for r in doctor.requirements()} >= {None, "plot", "scip", "learn"}
+
+
+@pytest.mark.parametrize("data", [data for data, _ in CASES], ids=[data["problem"] for data, _ in CASES])
+def test_formulations_without_optional_parts_are_printed(data, tmp_path):
+    """No devices, nobody who may be rejected: sums over nothing must not reach the LaTeX printer."""
+    aigc_opt.export(INSTANCES[data["problem"]].from_dict(data), tmp_path / "model.tex")
+    assert "min" in (tmp_path / "model.tex").read_text()

@@ -202,7 +202,10 @@ def variable_device_energy(model: pyo.ConcreteModel) -> None:
 
 
 def objective_mean_cost(model: pyo.ConcreteModel) -> None:
-    """Quality loss, delay and energy of tasks that are served, penalties of those that are not; over all users."""
+    """Quality loss, delay and energy of tasks that are served, penalties of those that are not; over all users.
+
+    A sum over nothing is left out, because Pyomo's LaTeX printer cannot write it.
+    """
 
     def quality(m):
         return sum(m.weight[n] * (m.quality_loss[n, s] * m.runs[n, p, s]) for n, p in m.computing for s in m.grid)
@@ -211,18 +214,17 @@ def objective_mean_cost(model: pyo.ConcreteModel) -> None:
         return sum(m.weight[n] * (m.computation_s[n, p] + m.transfer_s[n, p] * m.place[n, p]) for n, p in m.computing)
 
     def energy(m):
-        device = sum(m.weight[n] * (m.kappa[n] * m.joules[n]) for n in m.devices)
-        return device + sum(m.weight[n] * (m.upload_j[n, p] * m.place[n, p]) for n, p in m.computing)
+        sent = sum(m.weight[n] * (m.upload_j[n, p] * m.place[n, p]) for n, p in m.computing)
+        return sum(m.weight[n] * (m.kappa[n] * m.joules[n]) for n in m.devices) + sent if len(m.devices) else sent
 
     def rejection(m):
         return sum(m.weight[n] * (m.rejection_penalty[n] * m.place[n, REJECTED]) for n in m.optional)
 
-    model.cost = pyo.Objective(
-        rule=lambda m: (
-            m.share_of_user
-            * (m.weight_quality * quality(m) + m.weight_delay * delay(m) + m.weight_energy * energy(m) + rejection(m))
-        )
-    )
+    def total(m):
+        served = m.weight_quality * quality(m) + m.weight_delay * delay(m) + m.weight_energy * energy(m)
+        return m.share_of_user * (served + rejection(m) if len(m.optional) else served)
+
+    model.cost = pyo.Objective(rule=total)
 
 
 # ----------------------------------------------------------------------------------------------------- constraints
