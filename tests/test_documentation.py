@@ -43,3 +43,8 @@ def test_site_builds_and_is_whole_offline(tmp_path):
         assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"https?://", text)
     assert "<math" in (tmp_path / "latex.html").read_text()
     assert "--time-limit" in (tmp_path / "command-line.html").read_text()
+
+
+def test_every_page_is_in_the_contents():
+    listed = (ROOT / "docs" / "index.md").read_text().partition("{toctree}")[2].split()
+    assert {page.stem for page in PAGES} - {"index"} <= set(listed)
