@@ -1,6 +1,6 @@
 """Cost against users, storage, bandwidth and steps, as papers draw it, with both bounds drawn in.
 
-    python benchmarks/bounds_figure.py --output docs/pictures/bounds.png
+    python benchmarks/bounds_figure.py --episodes 10 --output docs/pictures/bounds.png
 
 Every point is an evaluation of the paper-sized process with one number changed, by `aigc_opt.evaluation.evaluate`, on
 the same seeds. The agents are those of `instances/agents`, trained at the nominal point only: their networks serve any
