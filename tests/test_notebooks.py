@@ -18,6 +18,7 @@ def test_notebook_runs(path, monkeypatch):
     assert cells
     pyplot = pytest.importorskip("matplotlib.pyplot")
     pyplot.switch_backend("Agg")
+    pyplot.close("all")  # what other tests left open is not the notebook's
     began, names = time.time(), dict[str, object]()
     for number, cell in enumerate(cells):
         exec(compile("".join(cell["source"]), f"{path.name}[{number}]", "exec"), names)
