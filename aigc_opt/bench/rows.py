@@ -25,8 +25,26 @@ ENDING_S = 3.0
 """Seconds that it then has to give what it has, before it is killed."""
 
 
+class _Found:
+    """How a case and its row are found again in another run."""
+
+    name: str
+    problem: str
+    label: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What a row of another run is found by."""
+        return self.place, self.label
+
+    @property
+    def place(self) -> str:
+        """Problem and name of the instance: names of two problems' instances may be the same."""
+        return f"{self.problem}/{self.name}"
+
+
 @dataclass(frozen=True)
-class Case:
+class Case(_Found):
     """What is asked of one process: an instance file, a method, a limit.
 
     Attributes
@@ -52,16 +70,6 @@ class Case:
     bound: bool = True
 
     @property
-    def key(self) -> tuple[str, str]:
-        """What a row of another run is found by."""
-        return self.place, self.label
-
-    @property
-    def place(self) -> str:
-        """Problem and name of the instance: names of two problems' instances may be the same."""
-        return f"{self.problem}/{self.name}"
-
-    @property
     def words(self) -> list[str]:
         """The command line's words."""
         words = ["solve", self.path, "--method", self.method, "--solver", self.solver]
@@ -70,7 +78,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(_Found):
     """What came of a case.
 
     Attributes
@@ -108,16 +116,6 @@ class Row:
     peak_mb: float
     calibration_s: float
     fault: str | None
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What the row of another run is found by."""
-        return self.place, self.label
-
-    @property
-    def place(self) -> str:
-        """Problem and name of the instance."""
-        return f"{self.problem}/{self.name}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object."""

@@ -10,6 +10,7 @@ import numpy as np
 from aigc_opt.control import Control
 from aigc_opt.decomposition.lagrangian import smooth_ascent
 from aigc_opt.instance.base import Instance
+from aigc_opt.instance.deployment import DeploymentInstance
 
 Multipliers = dict[str, Any]
 
@@ -173,6 +174,6 @@ FINDERS: dict[str, dict[str, Callable[[Any, Control], Multipliers | None]]] = {
 def default_kind(instance: Instance) -> str:
     """Kind of bound that is certified unless something else is asked."""
     kinds = list(FINDERS[instance.problem])
-    if instance.problem == "deployment" and np.prod(instance.shape) > RELAXED:  # type: ignore[attr-defined]
+    if isinstance(instance, DeploymentInstance) and np.prod(instance.shape) > RELAXED:
         return "lagrangian"
     return kinds[0]
