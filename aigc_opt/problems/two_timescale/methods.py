@@ -41,6 +41,10 @@ ROUNDING = 1e-12
 """Share of the bound that is taken off for the rounding of sums."""
 
 
+CLOSE = 1e-9
+"""Relative difference below which two bounds are the same one, and SCIP's is named."""
+
+
 class Work:
     """One solve: the episode's arrays, its transfers, and reports in the instance's own scale."""
 
@@ -264,7 +268,8 @@ def exact(task: Task) -> Found:
     """Solve by one solver: SCIP on the Pyomo model, with the transfers as constants (`monolith`); or as `benders`.
 
     Of SCIP's point only the caches are taken; what they cost is computed again, exactly. The transfers' proven bound
-    takes the place of their constant in SCIP's bound.
+    takes the place of their constant in SCIP's bound. SCIP has no bound before its first relaxation is solved: one that
+    is stopped earlier, or with a weaker one, has the bound at prices of 0 (`Work.first_bound`), and its proof.
     """
     if task.solver == "highs":
         return benders(task)
@@ -279,9 +284,12 @@ def exact(task: Task) -> Found:
     def news(outcome: ScipOutcome) -> None:
         work.control.report("SCIP", lower_bound=None if outcome.bound is None else lowered(outcome.bound))
 
+    first = work.bound_of(work.first_bound())
     outcome = solve_with_scip(task.instance, 0.5 * task.gap, work.closing, task.seed, news)
     bound = None if outcome.bound is None else lowered(outcome.bound)
     proof = Proof.NONE if bound is None else Proof.SOLVER
+    if first is not None and (bound is None or first > bound + CLOSE * abs(bound)):
+        bound, proof = first, Proof.DUAL
     if outcome.values is None:
         return Found(None, bound, proof, outcome.limit)
     caches = np.zeros((e.frames, e.models), bool)

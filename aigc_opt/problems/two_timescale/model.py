@@ -51,7 +51,7 @@ def build_model(
         variable_request_transfer(model)
     else:
         parameter_request_transfer(model, transfer_s)
-    variable_request_loss(model)
+    variable_request_loss(model, instance)
     variable_request_piece(model)
 
     objective_mean_cost(model)
@@ -245,9 +245,15 @@ def variable_request_transfer(model: pyo.ConcreteModel) -> None:
     model.downlink_s = pyo.Var(model.downlinks, domain=pyo.NonNegativeReals)
 
 
-def variable_request_loss(model: pyo.ConcreteModel) -> None:
-    """``edge_loss[t,k,u]``: quality loss of a request at the edge, 0 in the cloud."""
-    model.edge_loss = pyo.Var(model.requests, domain=pyo.Reals)
+def variable_request_loss(model: pyo.ConcreteModel, instance: TwoTimescaleInstance) -> None:
+    """``edge_loss[t,k,u]``: quality loss of a request at the edge, 0 in the cloud.
+
+    Rows bound it from below too, but only together with a place: without a bound of its own a solver that is stopped
+    early has none on the objective. Curves never rise, so no loss at the edge is less than that of the most steps.
+    """
+    most = np.array(instance.edge.max_steps)
+    least = {profile.name: min(0.0, float(profile.quality.value(most))) for profile in instance.models}
+    model.edge_loss = pyo.Var(model.requests, bounds=lambda m, t, k, u: (least[m.wanted[t, k, u]], None))
 
 
 def variable_request_piece(model: pyo.ConcreteModel) -> None:
