@@ -54,7 +54,7 @@ INTEGER_DIGITS = 308
 need not convert it, which takes long and has a limit of its own."""
 
 
-class _Object(dict):
+class _Object(dict[str, Any]):
     """A JSON object in which some keys stood more than once."""
 
     repeated: tuple[str, ...] = ()
@@ -356,7 +356,9 @@ def write_npz(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> No
 
     """
     packed = io.BytesIO()
-    plain = {key: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for key, array in arrays.items()}
+    plain: dict[str, Any] = {
+        key: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for key, array in arrays.items()
+    }
     np.savez_compressed(packed, **plain)
     write_bytes(path, packed.getvalue())
 

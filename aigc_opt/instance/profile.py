@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from aigc_opt.instance.fields import (
     FAULTS_PER_ARRAY,
+    Array,
     Name,
     NonNegative,
     Positive,
@@ -46,7 +47,7 @@ class PiecewiseLinear(Record):
     """Quality loss linear between `points` ``[[s1, q1], ...]`` and constant outside them; need not be convex."""
 
     kind: Literal["piecewise_linear"]
-    points: array_field("P", "2")  # type: ignore[valid-type]
+    points: Annotated[Array, array_field("P", "2")]
 
     @field_validator("points")
     @classmethod

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from pydantic import ValidationError
 
 from aigc_opt.errors import InputError
-from aigc_opt.instance.fields import Record, array_field, faults_of, plain_numbers
+from aigc_opt.instance.fields import Array, Record, array_field, faults_of, plain_numbers
 from aigc_opt.instance.files import dump_json, read_npz, write_npz, write_text
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
@@ -23,11 +23,11 @@ BINARIES = ("cached", "at_edge")
 
 
 class _SolutionFile(Record):
-    cached: array_field("T", "M")  # type: ignore[valid-type]
-    at_edge: array_field("T", "K", "U")  # type: ignore[valid-type]
-    steps: array_field("T", "K", "U")  # type: ignore[valid-type]
-    uplink_share: array_field("T", "K", "U")  # type: ignore[valid-type]
-    downlink_share: array_field("T", "K", "U")  # type: ignore[valid-type]
+    cached: Annotated[Array, array_field("T", "M")]
+    at_edge: Annotated[Array, array_field("T", "K", "U")]
+    steps: Annotated[Array, array_field("T", "K", "U")]
+    uplink_share: Annotated[Array, array_field("T", "K", "U")]
+    downlink_share: Annotated[Array, array_field("T", "K", "U")]
 
 
 @dataclass(frozen=True, eq=False)
