@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.check import check
@@ -9,8 +12,11 @@ from aigc_opt.problems.deployment.methods import METHODS, bound
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.problem import Problem
 
+if TYPE_CHECKING:
+    import pyomo.environ as pyo
 
-def build_model(instance: DeploymentInstance):
+
+def build_model(instance: DeploymentInstance) -> pyo.ConcreteModel:
     """Build the Pyomo model; Pyomo is imported here only, because it takes seconds."""
     from aigc_opt.problems.deployment.model import build_model
 
@@ -45,8 +51,8 @@ def summary(instance: DeploymentInstance, solution: DeploymentSolution) -> str:
     total = table.sum()
     total["gpu_time"] = seconds.sum() / limits.sum() if limits.notna().all() and limits.sum() > 0 else float("nan")
     table.loc["all"] = total
-    show = {name: "{:.1f}".format for name in ("stored", "loaded", "arrivals", "local", "peers", "cloud", "serves")}
-    show |= {name: "{:.0f}".format for name in ("fetches", "loads")}
+    show: dict[str, Callable[[float], str]] = {name: "{:.0f}".format for name in ("fetches", "loads")}
+    show |= {name: "{:.1f}".format for name in ("stored", "loaded", "arrivals", "local", "peers", "cloud", "serves")}
     show["gpu_time"] = lambda share: "-" if pd.isna(share) else f"{100 * share:.0f}%"
     table.index.name = None
     head = "Per server (stored and loaded: models per slot; the rest: requests over all slots):\n"

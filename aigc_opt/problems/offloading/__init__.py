@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aigc_opt.instance.offloading import OffloadingInstance
 from aigc_opt.problems.offloading.check import check
 from aigc_opt.problems.offloading.decomposition import bound
@@ -11,17 +13,22 @@ from aigc_opt.problems.offloading.solution import OffloadingSolution
 from aigc_opt.problems.offloading.summary import summary
 from aigc_opt.problems.problem import Problem
 
+if TYPE_CHECKING:
+    import pyomo.environ as pyo
+
+    from aigc_opt.program import LinearProgram
+
 __all__ = ["PROBLEM", "OffloadingSolution", "Sensitivity", "sensitivity"]
 
 
-def build_model(instance: OffloadingInstance):
+def build_model(instance: OffloadingInstance) -> pyo.ConcreteModel:
     """Build the Pyomo model; Pyomo is imported here only, because it takes seconds."""
     from aigc_opt.problems.offloading.model import build_model
 
     return build_model(instance)
 
 
-def build_program(instance: OffloadingInstance):
+def build_program(instance: OffloadingInstance) -> LinearProgram:
     """Build the compact program with tangents around the best prices: a relaxation, as a linear program can be."""
     from aigc_opt.problems.offloading.decomposition import relaxed_program
 

@@ -119,6 +119,7 @@ def decompose(task: Task) -> Found:
 def _narrow(task: Task, tables: Tables, interval: Interval, relaxed: Relaxation, rng: np.random.Generator) -> None:
     """Better points, and where servers hold few tasks a better bound, before the whole program is tried."""
     control = interval.control
+    assert interval.choice is not None
     if surviving(tables, relaxed.mu, interval.upper) <= MANY_COLUMNS:
         return
     tasks_a_server = (interval.choice >= 0).sum() / tables.servers
@@ -153,6 +154,7 @@ def _fits(tables: Tables, relaxed: Relaxation, interval: Interval, part: float =
 
 def _close(task: Task, tables: Tables, interval: Interval, relaxed: Relaxation) -> None:
     """Close the interval by the compact program over what reduced costs leave."""
+    assert interval.choice is not None
     close(
         tables, relaxed.mu, interval.bound, interval.choice, interval.control, task.gap, task.seed,
         seen=lambda choice, bound: interval.offer("compact program", choice, bound, Proof.SOLVER),
@@ -178,7 +180,7 @@ def outer_approximation(task: Task) -> Found:
     if start is None:
         return interval.found(control.stop)
     interval.offer("packing, local search", descend(tables, start, control))
-    if not interval.finished:
+    if interval.choice is not None and not interval.finished:
         close(
             tables, mu, interval.bound, interval.choice, control, task.gap, task.seed, fixing=False,
             seen=lambda choice, bound: interval.offer("outer approximation", choice, bound, Proof.SOLVER),

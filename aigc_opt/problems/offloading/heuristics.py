@@ -142,7 +142,7 @@ def place_in_order(points: Points, order: Iterable[int], wishes: Callable[[int],
 
 def complete(points: Points, place: np.ndarray, step: np.ndarray, left: np.ndarray) -> Point | None:
     """Find room for users who are still `UNPLACED`; changes the arrays. None where that fails."""
-    for n in np.flatnonzero(place == UNPLACED):
+    for n in np.flatnonzero(place == UNPLACED).tolist():
         if not _make_room(points, n, place, step, left):
             return None
     return points.settle(place, step)
@@ -184,7 +184,7 @@ def _make_room(points: Points, n: int, place: np.ndarray, step: np.ndarray, left
             if left[i] >= need:
                 break
             left[i] += points.least[m, i, step[m]]
-            place[m], step[m] = _outside(tables, m)
+            place[m], step[m] = _outside(tables, int(m))
         for m, gain in zip(must, shrink, strict=True):
             if left[i] >= need:
                 break
@@ -260,7 +260,7 @@ def fixed_steps_point(points: Points, step: int) -> Point | None:
 def fixed_steps(points: Points, control: Control, seed: int) -> Point | None:
     """Everybody the same steps at the cheapest place; the best of one, two, three quarters of the grid and its end."""
     last = len(points.tables.grid) - 1
-    found = []
+    found: list[Point | None] = []
     for step in sorted({last // 4, last // 2, 3 * last // 4, last}):
         if found and control.stop is not None:
             break

@@ -48,7 +48,9 @@ class Interval:
         """Whether there is nothing more to do: closed, or stopped."""
         return self.closed or self.control.stop is not None
 
-    def offer(self, event: str, choice: np.ndarray | None = None, bound: float | None = None, proof=Proof.DUAL) -> None:
+    def offer(
+        self, event: str, choice: np.ndarray | None = None, bound: float | None = None, proof: Proof = Proof.DUAL
+    ) -> None:
         """Take a choice or a bound if it is better, and report what is known."""
         if choice is not None and (upper := total_cost(self.tables, choice)) < self.upper:
             self.choice, self.upper = choice, upper

@@ -21,7 +21,7 @@ from aigc_opt.problems.offloading.solution import LOCAL
 from aigc_opt.problems.offloading.tables import build_tables
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.result import Proof
-from aigc_opt.scip import ScipOutcome, require_scip, solve_with_scip
+from aigc_opt.scip import ScipOutcome, Values, require_scip, solve_with_scip
 from aigc_opt.solvers import Answer
 
 BOUND_TOLERANCE = 1e-6
@@ -90,7 +90,7 @@ def exact(task: Task) -> Found:
     return Found(solution, outcome.bound, Proof.NONE if outcome.bound is None else Proof.SOLVER, outcome.limit)
 
 
-def _point_of(points: Points, values: dict[tuple[str, tuple], float]) -> Point | None:
+def _point_of(points: Points, values: Values) -> Point | None:
     """Places and steps of a point of the Pyomo model, with exact shares and times."""
     tables = points.tables
     users = {user.name: n for n, user in enumerate(tables.instance.users)}

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from aigc_opt.decomposition.alternating import Alternation
 from aigc_opt.errors import InputError
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.problems.two_timescale import heuristics
-from aigc_opt.problems.two_timescale.alternating import alternate_caches
+from aigc_opt.problems.two_timescale.alternating import Planned, alternate_caches
 from aigc_opt.problems.two_timescale.benders import solve_caches
 from aigc_opt.problems.two_timescale.branch import branch_frames
 from aigc_opt.problems.two_timescale.enumeration import Caches, enumerate_caches, feasible_caches
@@ -17,7 +18,7 @@ from aigc_opt.problems.two_timescale.episode import Episode
 from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
 from aigc_opt.problems.two_timescale.listing import Interval, close_frames
 from aigc_opt.problems.two_timescale.prices import Fixings, Priced, least_caches, price_steps, try_prices
-from aigc_opt.problems.two_timescale.relaxation import relax, relax_apart
+from aigc_opt.problems.two_timescale.relaxation import Relaxation, relax, relax_apart
 from aigc_opt.problems.two_timescale.search import local_search, popular_caches, with_room_for_steps
 from aigc_opt.problems.two_timescale.shares import Transfers
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
@@ -125,6 +126,7 @@ def lagrangian_bound(work: Work, relaxation: bool = True) -> tuple[float, Priced
     """
     frames, every, control = work.frames, work.every, work.closing
     linear, paid = None, 0.0
+    relaxed: Relaxation | None
     if work.episode.switches:
         relaxed = relax(frames, control.part(RELAXED_SHARE))
         linear, paid = switch_terms(relaxed.switch_prices, work.episode.initial)
@@ -246,7 +248,7 @@ def alternating(task: Task) -> Found:
     """
     work = Work(task)
     starts = {"popular": heuristics.popular(work.frames, task.seed), "none": heuristics.cloud_only(work.frames, 0)}
-    ends = []
+    ends: list[Alternation[Planned]] = []
     for name, start in starts.items():
         if not ends or work.closing.stop is None:
             ends.append(alternate_caches(work.frames, start, work.closing))

@@ -57,7 +57,7 @@ class Response:
         cost = curves.hull_cost if hull else curves.vertex_cost
         self._steps = [steps[:, k][self.model] for k in range(steps.shape[1])]
         self._cost = [cost[:, k][self.model] for k in range(cost.shape[1])]
-        if not hull:
+        if low is not None and high is not None:
             self._cost = [np.where((k < low) | (k > high), np.inf, cost) for k, cost in enumerate(self._cost)]
         self._smooth = curves.smooth[self.model] if curves.smooth.any() else None
         self._any_free = bool(np.any(free))
