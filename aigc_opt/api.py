@@ -15,7 +15,7 @@ from typing import Any
 from aigc_opt.control import Control, Progress
 from aigc_opt.errors import Fault, InputError, SolverError
 from aigc_opt.instance.base import Instance
-from aigc_opt.instance.files import SOLUTION_BYTES, load, read_json, write_text
+from aigc_opt.instance.files import SOLUTION_BYTES, loaded, read_json, write_text
 from aigc_opt.problems.problem import Found, Problem, Task, problem_of
 from aigc_opt.result import (
     Check,
@@ -84,7 +84,7 @@ def solve(
         If the method's point is refused by the checker, or its bound contradicts it.
 
     """
-    problem, name, task = asked(_loaded(instance), method, solver, gap, time_limit, seed, bound, progress, start)
+    problem, name, task = asked(loaded(instance), method, solver, gap, time_limit, seed, bound, progress, start)
     with task.control.catching_interrupts():
         return _result(problem, task, name, problem.methods[name](task))
 
@@ -150,7 +150,7 @@ def bound(
         If an argument or the file is not what it must be.
 
     """
-    instance = _loaded(instance)
+    instance = loaded(instance)
     problem = problem_of(instance)
     if faults := _faults_of_limits(time_limit, seed):
         raise InputError(problem.name, faults)
@@ -175,13 +175,15 @@ def check(instance: Instance | str | os.PathLike[str], solution: Solution | Resu
         If a file is malformed, or a result is of another instance or has no solution.
 
     """
-    instance = _loaded(instance)
+    instance = loaded(instance)
     problem = problem_of(instance)
+    data: dict[str, Any] | None
     if isinstance(solution, Result):
-        point, data = solution.solution, solution.to_dict()
+        data = solution.to_dict()
         faults = list(result_faults(data, instance))
-        if faults:
+        if solution.solution is None or faults:
             raise InputError("result", faults)
+        point = solution.solution
     elif isinstance(solution, str | os.PathLike):
         point, data = _read_solution(solution, instance, problem)
     elif hasattr(solution, "to_dict"):
@@ -203,7 +205,7 @@ def load_result(path: str | os.PathLike[str], instance: Instance | str | os.Path
         If it is malformed or of another instance.
 
     """
-    instance = _loaded(instance)
+    instance = loaded(instance)
     point, data = _read_solution(path, instance, problem_of(instance))
     if data is None:
         raise InputError(str(path), ["is a bare solution, expected a result"])
@@ -219,7 +221,7 @@ def load_solution(path: str | os.PathLike[str], instance: Instance | str | os.Pa
         If it is malformed or of another instance.
 
     """
-    instance = _loaded(instance)
+    instance = loaded(instance)
     return _read_solution(path, instance, problem_of(instance))[0]
 
 
@@ -234,7 +236,7 @@ def export(instance: Instance | str | os.PathLike[str], path: str | os.PathLike[
         If the ending is another one, or the file cannot be written.
 
     """
-    instance = _loaded(instance)
+    instance = loaded(instance)
     problem = problem_of(instance)
     ending = Path(path).suffix
     if ending not in (".lp", ".mps", ".tex"):
@@ -250,14 +252,6 @@ def export(instance: Instance | str | os.PathLike[str], path: str | os.PathLike[
 
 
 # --------------------------------------------------------------------------------------------------------- parts
-
-
-def _loaded(instance: Instance | str | os.PathLike[str]) -> Instance:
-    if isinstance(instance, Instance):
-        return instance
-    if isinstance(instance, str | os.PathLike):
-        return load(instance)
-    raise InputError("instance", [f"must be an instance or the path of one, got {type(instance).__name__}"])
 
 
 def _faults_of_limits(time_limit: float | None, seed: int) -> list[str]:
@@ -289,7 +283,7 @@ def _read_solution(
             faults += [
                 Fault(f"solution.{fault.path}" if fault.path else "solution", fault.message) for fault in error.faults
             ]
-    if faults:
+    if point is None or faults:
         raise InputError(str(path), faults)
     return point, data
 

@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from aigc_opt.bench.commands import add_bench
 from aigc_opt.errors import InputError, MissingSolverError
@@ -100,7 +100,14 @@ def _say(text: str) -> None:
         pass  # nobody listens
 
 
-def _warn(message, category, filename, lineno, file=None, line=None) -> None:
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     _say(f"aigc-opt: warning: {message}")
 
 
@@ -113,10 +120,11 @@ CERTIFYING_SHARE = 0.2
 
 def _solve(arguments: argparse.Namespace) -> int:
     from aigc_opt import api
+    from aigc_opt.instance.files import loaded
 
     _check_writable(arguments.output)
     began = time.perf_counter()
-    instance = api.load(arguments.instance)
+    instance = loaded(arguments.instance)
     result = _with_progress(
         arguments,
         lambda progress: api.solve(
@@ -135,10 +143,11 @@ def _solve(arguments: argparse.Namespace) -> int:
 
 def _bound(arguments: argparse.Namespace) -> int:
     from aigc_opt import api
+    from aigc_opt.instance.files import loaded
 
     _check_writable(arguments.output)
     began = time.perf_counter()
-    instance = api.load(arguments.instance)
+    instance = loaded(arguments.instance)
     result = _with_progress(
         arguments, lambda progress: api.bound(instance, time_limit=_solving_s(arguments), progress=progress)
     )
@@ -232,11 +241,12 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    from aigc_opt.instance.files import dump_json, load, save
+    from aigc_opt.instance.files import dump_json, loaded_as, save
     from aigc_opt.instance.sample import sample
+    from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
     _check_writable(arguments.output)
-    episode = sample(load(arguments.instance), arguments.seed)
+    episode = sample(loaded_as(TwoTimescaleInstance, arguments.instance), arguments.seed)
     if arguments.output == "-":
         _put(dump_json(episode.to_dict()))
     else:
@@ -273,7 +283,8 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     from aigc_opt.control import Control
-    from aigc_opt.instance.files import load
+    from aigc_opt.instance.files import loaded_as
+    from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
     try:
         from aigc_opt.learning.settings import read_settings
@@ -281,7 +292,8 @@ def _train(arguments: argparse.Namespace) -> int:
     except ImportError:
         words = 'training needs torch, which is not installed; get it with: pip install "aigc_opt[learn]"'
         raise MissingSolverError(words) from None
-    process, settings = load(arguments.instance), read_settings(arguments.settings, arguments.algorithm)
+    process = loaded_as(TwoTimescaleInstance, arguments.instance)
+    settings = read_settings(arguments.settings, arguments.algorithm)
     settings_words = "" if arguments.settings is None else f" --settings {arguments.settings}"
     command = (
         f"aigc-opt train {arguments.instance} --algorithm {arguments.algorithm} --seed {arguments.seed}"
@@ -464,7 +476,9 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"aigc-opt {installed}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str, *parents) -> argparse.ArgumentParser:
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text, parents=[common, *parents])
         made.set_defaults(run=run)
         return made
@@ -547,7 +561,7 @@ def _generate_options(problems: Any, common: argparse.ArgumentParser) -> None:
     from aigc_opt.instance.generate import FAMILIES, GENERATORS
 
     for problem, generator in GENERATORS.items():
-        text = inspect.getdoc(generator).splitlines()[0]
+        text = (inspect.getdoc(generator) or problem).splitlines()[0]
         made = problems.add_parser(problem, parents=[common], help=text, description=text)
         arguments = inspect.signature(generator).parameters.values()
         made.set_defaults(generator_options=[argument.name for argument in arguments])

@@ -112,29 +112,29 @@ def contradictions(rows: Iterable[Row], bounds: Mapping[str, Known]) -> list[str
     What counts is `CONTRADICTION`, relative: the checkers' own tolerance.
     """
     lines = []
-    lowest: dict[tuple[str, str], Row] = {}
-    highest: dict[tuple[str, str], Row] = {}
+    lowest: dict[tuple[str, str], tuple[float, Row]] = {}
+    highest: dict[tuple[str, str], tuple[float, Row]] = {}
     infeasible: dict[tuple[str, str], Row] = {}
     for row in rows:
         at = row.place, row.sha256
         if row.status == "infeasible":
             infeasible.setdefault(at, row)
-        if row.objective is not None and row.checked and (at not in lowest or row.objective < lowest[at].objective):
-            lowest[at] = row
-        if row.lower_bound is not None and (at not in highest or row.lower_bound > highest[at].lower_bound):
-            highest[at] = row
+        if row.objective is not None and row.checked and (at not in lowest or row.objective < lowest[at][0]):
+            lowest[at] = row.objective, row
+        if row.lower_bound is not None and (at not in highest or row.lower_bound > highest[at][0]):
+            highest[at] = row.lower_bound, row
         known = bounds.get(row.place)
         if known is not None:
             lines += [f"{row.place}, {row.label}: {words}" for words in _against(row, known)]
     for at in lowest.keys() & highest.keys():
-        point, bound = lowest[at], highest[at]
-        if _above(bound.lower_bound, point.objective):
+        (objective, point), (lower_bound, bound) = lowest[at], highest[at]
+        if _above(lower_bound, objective):
             lines.append(
-                f"{at[0]}: the bound {bound.lower_bound:.10g} of {bound.label} is above the checked point "
-                f"{point.objective:.10g} of {point.label}"
+                f"{at[0]}: the bound {lower_bound:.10g} of {bound.label} is above the checked point "
+                f"{objective:.10g} of {point.label}"
             )
     lines += [
-        f"{at[0]}: {infeasible[at].label} says that there is no point, {lowest[at].label} has one"
+        f"{at[0]}: {infeasible[at].label} says that there is no point, {lowest[at][1].label} has one"
         for at in infeasible.keys() & lowest.keys()
     ]
     return lines

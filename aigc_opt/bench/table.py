@@ -31,6 +31,8 @@ def machine(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
+    memory: float | None
+    load: float | None
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
         load = round(os.getloadavg()[0], 1)
@@ -98,13 +100,13 @@ def _baselines(problem: str, rows: Sequence[Row], certified: Iterable[Row]) -> s
     for name in dict.fromkeys(row.name for row in rows):
         cells = []
         for label in names:
-            row = at.get((f"{problem}/{name}", label))
-            if row is None or row.objective is None:
-                cells.append("" if row is None else row.status)
+            found = at.get((f"{problem}/{name}", label))
+            if found is None or found.objective is None:
+                cells.append("" if found is None else found.status)
             elif name not in bounds or bounds[name] <= 0:
-                cells.append(f"{number(row.objective)} ({row.wall_s:.1f} s)")
+                cells.append(f"{number(found.objective)} ({found.wall_s:.1f} s)")
             else:
-                cells.append(f"{100 * (row.objective / bounds[name] - 1):.2f}% ({row.wall_s:.1f} s)")
+                cells.append(f"{100 * (found.objective / bounds[name] - 1):.2f}% ({found.wall_s:.1f} s)")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -17,7 +17,7 @@ from aigc_opt.certificates.rationals import double_below
 from aigc_opt.control import Control, Progress
 from aigc_opt.errors import InputError, SolverError
 from aigc_opt.instance.base import Instance
-from aigc_opt.instance.files import SOLUTION_BYTES, load, read_json
+from aigc_opt.instance.files import SOLUTION_BYTES, loaded, read_json
 from aigc_opt.result import Proof, Result, Status, gap_of
 
 __all__ = [
@@ -91,7 +91,7 @@ def certify(
     from aigc_opt.certificates.multipliers import FINDERS, default_kind
     from aigc_opt.problems.problem import problem_of
 
-    instance = instance if isinstance(instance, Instance) else load(instance)
+    instance = loaded(instance)
     problem_of(instance)  # says so where an instance cannot be solved as it is
     kinds = KINDS[instance.problem]
     if kind is not None and kind not in kinds:
@@ -146,7 +146,7 @@ def check_certificate(instance: Instance | str | os.PathLike[str], path: str | o
         If a file is malformed, the certificate is of another instance, or its multipliers are none of the instance's.
 
     """
-    instance = instance if isinstance(instance, Instance) else load(instance)
+    instance = loaded(instance)
     certificate, claimed = from_dict(read_json(path, SOLUTION_BYTES), instance, str(path))
     value = EVALUATIONS[instance.problem].evaluate(instance.to_dict(), certificate.multipliers)
     reason = None

@@ -98,7 +98,7 @@ class Rollout:
     def serve_optimally(self) -> float:
         """Give all slots of this frame their optimal allocation, go to the next frame, and return what it cost."""
         rows = slice(self.row, self.row + self.station.slots)
-        grants = self.allocator.grants([self.frame], self.cache[None])
+        grants = self.allocator.grants(np.array([self.frame]), self.cache[None])
         self._note(rows, grants)
         self.frame += 1
         return float(self.station.slot_costs(self.slots.take(rows), grants).sum()) * self.scale

@@ -113,8 +113,8 @@ def make_report(
         How the non-anticipative bounds were found, in words.
 
     """
-    hindsight = Estimate.of([r["hindsight"] for r in records if r["hindsight"] is not None])
-    bounds = {"hindsight": None if hindsight is None else hindsight.to_dict(confidence), "nonanticipative": None}
+    hindsight = [r["hindsight"] for r in records if r["hindsight"] is not None]
+    bounds = {"hindsight": _estimate(hindsight, confidence), "nonanticipative": None}
     policies = [_policy(name, records, confidence) for name in names]
     if gaps is not None and records:
         bounds["nonanticipative"] = _sampled(records, names, gaps, way, confidence)
@@ -127,6 +127,10 @@ def make_report(
     return Report(data)
 
 
+def _estimate(values: list[float], confidence: float) -> dict[str, Any] | None:
+    return Estimate.of(values).to_dict(confidence) if values else None
+
+
 def _policy(name: str, records: Sequence[dict[str, Any]], confidence: float) -> dict[str, Any]:
     """Statistics of one policy over the episodes that the checker accepted."""
     played = [(r, r["policies"][name]) for r in records]
@@ -135,8 +139,7 @@ def _policy(name: str, records: Sequence[dict[str, Any]], confidence: float) -> 
     split = [(r, p) for r, p in paired if p["same_choices"] is not None]
 
     def estimate(values: list[float]) -> dict[str, Any] | None:
-        found = Estimate.of(values)
-        return None if found is None else found.to_dict(confidence)
+        return _estimate(values, confidence)
 
     whole = all(r["hindsight"] for r, _ in paired)  # a bound of 0 has no relative gap
     attribution = None
@@ -200,7 +203,7 @@ def _relaxed(
         ]
         if len(pairs) > 1:
             below.append((policy["name"], Estimate.of(pairs)))
-    caught = {name for name, e in below if e.interval(confidence)[1] < 0}
+    caught = {name for name, e in below if (e.interval(confidence) or [0.0, 0.0])[1] < 0}
     whole = [p for p in policies if p["feasible_episodes"] == len(records) and p["name"] not in caught | {"offline"}]
     upper = min((p["cost"] for p in whole), key=lambda cost: cost["mean"], default=None)
     return {

@@ -157,7 +157,7 @@ def _line(samples: Samples, knots: np.ndarray) -> PiecewiseLinear:
         fall, top, _ = samples.falling(_falls(samples.steps, knots))
         loss = top - np.r_[0.0, np.cumsum(fall)]
     points = [[rounded(s), rounded(q)] for s, q in zip(knots, loss, strict=True)]
-    return PiecewiseLinear(kind="piecewise_linear", points=points)
+    return PiecewiseLinear(kind="piecewise_linear", points=np.array(points))
 
 
 # ----------------------------------------------------------------------------------------------- smooth curves

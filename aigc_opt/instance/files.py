@@ -17,7 +17,7 @@ from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -223,6 +223,41 @@ def load(path: str | os.PathLike[str]) -> Instance:
         faults += [fault for fault in error.faults if not (unread and fault.path.startswith("requests"))]
     if faults:
         raise InputError(origin, faults)
+    return instance
+
+
+Kind = TypeVar("Kind", bound=Instance)
+
+
+def loaded(given: Instance | str | os.PathLike[str]) -> Instance:
+    """Return an instance, read from its file where a path is given.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or with every fault of the file.
+
+    """
+    if isinstance(given, Instance):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return load(given)
+    raise InputError("instance", [f"must be an instance or the path of one, got {type(given).__name__}"])
+
+
+def loaded_as(kind: type[Kind], given: Instance | str | os.PathLike[str]) -> Kind:
+    """Return an instance of one problem, read from its file where a path is given.
+
+    Raises
+    ------
+    InputError
+        As `loaded`, or if it is of another problem.
+
+    """
+    instance = loaded(given)
+    if not isinstance(instance, kind):
+        problem = next(name for name, known in INSTANCES.items() if known is kind)
+        raise InputError(instance.name, [f"must be of problem {problem}"])
     return instance
 
 

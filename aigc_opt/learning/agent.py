@@ -92,6 +92,7 @@ class Networks(nn.Module):
     def __init__(self, station: Station, settings: Settings):
         super().__init__()
         features, actions, width = feature_size(station), raw_size(station), settings.width
+        self.actor: DiffusionActor | PlainActor
         if settings.actor == "diffusion":
             ends = settings.beta_min, settings.beta_max
             self.actor = DiffusionActor(features, actions, width, settings.denoising_steps, *ends)

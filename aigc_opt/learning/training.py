@@ -30,6 +30,9 @@ from aigc_opt.learning.agent import Agent
 from aigc_opt.learning.settings import Settings
 from aigc_opt.learning.train import Trainer
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 CHECKPOINT_FILE, LOG_FILE, TENSORBOARD_FOLDER = "checkpoint.pt", "log.csv", "tensorboard"
 CHECKPOINT_BYTES = 2**32
 
@@ -108,7 +111,15 @@ def train(
 
 
 class _Run:
-    def __init__(self, instance, settings: Settings, seed: int, folder: Path, control: Control, command: str):
+    def __init__(
+        self,
+        instance: TwoTimescaleInstance,
+        settings: Settings,
+        seed: int,
+        folder: Path,
+        control: Control,
+        command: str,
+    ):
         self.folder, self.control, self.command = folder, control, command
         self.identity = {
             "process": instance.name,
@@ -191,7 +202,7 @@ class _Run:
         self.trainer.restore(state)
 
 
-def _board(folder: Path, rounds: int):
+def _board(folder: Path, rounds: int) -> SummaryWriter | None:
     """Writer of TensorBoard's files, None where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter

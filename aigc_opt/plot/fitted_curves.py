@@ -12,7 +12,7 @@ from aigc_opt.instance.measurements import Measurements
 from aigc_opt.plot.style import DARK, GREY, MIDDLE
 
 
-def plot_fitted_curves(fit: Fit, measurements: Measurements, axes=None):
+def plot_fitted_curves(fit: Fit, measurements: Measurements, axes: np.ndarray | None = None) -> np.ndarray:
     """Draw quality loss and latency with their residuals below.
 
     Parameters
@@ -32,8 +32,8 @@ def plot_fitted_curves(fit: Fit, measurements: Measurements, axes=None):
     if axes is None:
         from matplotlib.figure import Figure
 
-        shared = {"sharex": True, "gridspec_kw": {"height_ratios": [3, 1]}}
-        axes = Figure(figsize=(9, 5.2), layout="constrained").subplots(2, 2, **shared)
+        figure = Figure(figsize=(9, 5.2), layout="constrained")
+        axes = figure.subplots(2, 2, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
     steps = np.linspace(*fit.steps, 400)
     latency = fit.latency
     columns = (

@@ -8,6 +8,7 @@ from aigc_opt.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DARK, MIDDLE, LIGHT = "#14346b", "#d1621b", "#9cc9e8"
 """Dark blue, orange, light blue: their luminances are about 20%, 50% and 75% of white's."""
@@ -37,6 +38,24 @@ def axes_of(ax: Axes | None) -> Axes:
     except ImportError:
         raise InputError("plot", ["needs matplotlib: pip install 'aigc_opt[plot]'"]) from None
     return pyplot.subplots(layout="constrained")[1]
+
+
+def figure_with(ax: Axes) -> Figure:
+    """Return the figure that Axes are in."""
+    from matplotlib.figure import Figure
+
+    figure = ax.figure
+    assert isinstance(figure, Figure)  # nothing here draws into a part of one
+    return figure
+
+
+def count_along(ax: Axes) -> None:
+    """Let the horizontal axis have whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    locator = ax.xaxis.get_major_locator()
+    if isinstance(locator, MaxNLocator):  # what every linear axis has
+        locator.set_params(integer=True)
 
 
 def legend_below(ax: Axes, columns: int = 3) -> None:

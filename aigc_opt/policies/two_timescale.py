@@ -110,7 +110,9 @@ class Myopic(Popular):
         frames = Frames(last)
         few = feasible_caches(last, FEW_CACHES)
         if few is not None:
-            return enumerate_caches(frames, few, 1e-4, Control()).chosen[0].astype(float)
+            best = enumerate_caches(frames, few, 1e-4, Control())
+            assert best is not None  # there is no limit
+            return best.chosen[0].astype(float)
         linear = np.where(view.cache, 0.0, last.switch)[None]
         _, _, cuts = frames.dual(np.array([0]), view.cache[None].astype(float))
         start, _ = best_knapsack(-(cuts.grad[0] + linear[0]), last.size_gb, last.storage_gb)

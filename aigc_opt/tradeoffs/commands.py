@@ -8,8 +8,12 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from aigc_opt.errors import InputError
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def add_exploring(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -104,7 +108,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def connect(address: str):
+def connect(address: str) -> Client:
     """Return a client of a Dask scheduler.
 
     Raises
