@@ -14,6 +14,7 @@ import numpy as np
 from aigc_opt.api import solve
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
+from aigc_opt.instance.files import loaded
 from aigc_opt.problems.problem import Problem, problem_of
 from aigc_opt.result import Limit, Result, Solution
 

@@ -151,7 +151,7 @@ def solve_point(instance: Instance, options: dict[str, Any], start: Solution | N
     return numbers, found.solution if keep else None
 
 
-def _solve_at(varied: Varied, point: Point, *how: Any) -> tuple | None:
+def _solve_at(varied: Varied, point: Point, *how: Any) -> Solved | None:
     """`solve_point` of an instance that is made where this runs: that takes longer than to send it."""
     return solve_point(varied.at(point), *how)
 

@@ -63,6 +63,7 @@ def lagrangian(task: Task) -> Found:
 
     nothing = np.zeros(instance.shape, dtype=np.int8)
     offer(nothing, nothing, "cloud only")
+    assert best is not None  # the cloud may serve everything
     start = vector = relaxation.vector(relaxation.first_prices())
     least, shares = -np.inf, np.stack([nothing, nothing]).astype(float)
     pricing = control.part(PRICES_SHARE)

@@ -118,6 +118,7 @@ def exact(task: Task) -> Found:
         return True
 
     offer(*heuristics.cloud_only(instance, costs, control, task.seed), "cloud only")
+    assert best is not None  # the cloud may serve everything
     started = False
     start = task.start
     if isinstance(start, DeploymentSolution) and np.shape(start.stored) == np.shape(start.loaded) == instance.shape:
