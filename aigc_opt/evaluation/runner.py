@@ -22,7 +22,7 @@ from aigc_opt.evaluation.episodes import Episodes, Setting
 from aigc_opt.evaluation.nonanticipative import REPLICATIONS, SLOTS, TRAINING_SLOTS, Nonanticipative, nonanticipative
 from aigc_opt.evaluation.report import Report, make_report
 from aigc_opt.instance.base import Instance
-from aigc_opt.instance.files import loaded
+from aigc_opt.instance.files import loaded, write_text
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.policies.load import is_path, path_in
 
@@ -290,10 +290,7 @@ class _Journal:
                 found[record["episode"]] = record
         # Written whole again, so that a line that was cut off does not swallow the next one.
         text = [json.dumps({"key": self.key}), *(json.dumps(found[e]) for e in sorted(found))]
-        try:
-            self.path.write_text("\n".join(text) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(str(self.path), [f"cannot be written: {error.strerror}"]) from None
+        write_text(self.path, "\n".join(text) + "\n")
         return found
 
     def add(self, record: dict[str, Any]) -> None:

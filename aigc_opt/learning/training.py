@@ -2,7 +2,7 @@
 
 ==================  ====================================================================================================
 agent.json          format, settings, and what it was trained on, how long, by which command
-weights.npz         the best agent that was validated so far
+agent-HASH.npz      weights of the best agent that was validated so far, named in agent.json
 log.csv             a row for each episode of all environments
 checkpoint.pt       everything that the rest of the training depends on; may be deleted when the training is over
 tensorboard/        the log's columns, where TensorBoard is installed

@@ -20,7 +20,7 @@ from aigc_opt.plot.curves import curves
 from aigc_opt.plot.fronts import front
 from aigc_opt.plot.policies import policy_gaps
 from aigc_opt.plot.slots import slot
-from aigc_opt.plot.style import DARK, GREY, axes_of, count_along, figure_with, short
+from aigc_opt.plot.style import DARK, GREY, axes_of, count_along, figure_with, save_figure, short
 from aigc_opt.plot.sweeps import sweep
 from aigc_opt.plot.timelines import cache_timeline, deployment_timeline
 from aigc_opt.plot.traces import convergence
@@ -60,9 +60,7 @@ def draw(path: str | os.PathLike[str], output: str | os.PathLike[str], instance:
         raise InputError(str(output), [f"must end in {', '.join(ENDINGS)}"])
     figure = figure_of(path, instance)
     try:
-        figure.savefig(output, dpi=150)
-    except OSError as error:
-        raise InputError(str(output), [f"cannot be written: {error.strerror or error}"]) from None
+        save_figure(figure, output, dpi=150)
     finally:
         from matplotlib import pyplot
 

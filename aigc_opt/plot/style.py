@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aigc_opt.errors import InputError
+from aigc_opt.instance.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +51,23 @@ def figure_with(ax: Axes) -> Figure:
     figure = ax.figure
     assert isinstance(figure, Figure)  # nothing here draws into a part of one
     return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int) -> None:
+    """Write a figure at once, in the format that the path's ending says.
+
+    Raises
+    ------
+    InputError
+        If that is none that matplotlib writes, or the file cannot be written.
+
+    """
+    stream = io.BytesIO()
+    try:
+        figure.savefig(stream, dpi=dpi, format=Path(path).suffix.removeprefix(".") or None)
+    except ValueError as error:
+        raise InputError(str(path), [f"cannot be written: {error}"]) from None
+    write_bytes(path, stream.getvalue())
 
 
 def count_along(ax: Axes) -> None:
