@@ -126,7 +126,7 @@ def offloading_lagrangian(instance: OffloadingInstance, control: Control) -> Mul
 
     tables = build_tables(instance)
     found = prices(tables, Interval(tables, control, 0.0), 1e-9)
-    return {"ghz": np.maximum(found.mu, 0.0).tolist()}
+    return {"ghz": (np.maximum(found.mu, 0.0) * tables.unit).tolist()}
 
 
 def two_timescale_lagrangian(instance: TwoTimescaleInstance, control: Control) -> Multipliers | None:

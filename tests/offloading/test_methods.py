@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import signal
@@ -182,18 +183,46 @@ def test_order_and_names_change_nothing(seed, random):
     assert aigc_opt.solve(OffloadingInstance.from_dict(data), gap=1e-8).objective == pytest.approx(best, rel=1e-7)
 
 
-@given(st.integers(0, 10**5), st.sampled_from([1e-6, 0.01, 100.0, 1e6]))
-@settings(max_examples=20)
-def test_scaling_all_costs_scales_the_value(seed, factor):
+@given(st.integers(0, 10**5), st.sampled_from([1e-12, 1e-6, 0.01, 100.0, 2e8, 1e12]), st.sampled_from(CERTIFIED))
+@settings(max_examples=30)
+def test_scaling_all_costs_scales_the_value(seed, factor, method):
     instance, best = known(seed)
     data = instance.to_dict()
     data["weights"] = {name: factor * value for name, value in data["weights"].items()}
     for user in data["users"]:
         if user["rejection_penalty"] is not None:
             user["rejection_penalty"] *= factor
-    result = aigc_opt.solve(OffloadingInstance.from_dict(data), gap=1e-7)
+    result = aigc_opt.solve(OffloadingInstance.from_dict(data), method=method, gap=1e-7)
     assert result.status == "optimal"
     assert result.objective == pytest.approx(factor * best, rel=3e-7)
+    assert result.lower_bound <= factor * best * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("method", HEURISTICS)
+@pytest.mark.parametrize("seconds", [(0.1, 0.2, 0.3), (0.7, 0.1, 0.3), (0.3, 0.6, 0.9)])
+def test_tasks_that_fill_a_server_exactly_fit(method, seconds):
+    """Least shares of 1 / seconds that sum to the capacity only up to rounding, and nowhere else to go."""
+    model = {"name": "m", "workload": {"base_gcycles": 1.0, "per_step_gcycles": 0.0},
+             "quality": {"kind": "piecewise_linear", "points": [[1, 1.0]]}}  # fmt: skip
+    users = [
+        {"name": f"u{n}", "model": "m", "input_mbit": 0, "output_mbit": 0, "max_delay_s": 1.0 / share, "battery_j": 1,
+         "transmit_power_w": 1, "uplink_mbps": [1], "downlink_mbps": [1], "device": None, "rejection_penalty": None}
+        for n, share in enumerate(seconds)
+    ]  # fmt: skip
+    for first in range(3):  # in every order of taking away from what is left
+        instance = OffloadingInstance.from_dict(
+            {"format": "aigc-opt/instance", "version": 1, "problem": "offloading", "name": "full", "models": [model],
+             "users": users[first:] + users[:first], "steps": {"min": 1, "max": 1, "stride": 1},
+             "servers": [{"name": "s", "ghz": sum(sorted(seconds))}]}
+        )  # fmt: skip
+        assert aigc_opt.solve(instance, method=method).solution is not None
+
+
+def test_prices_of_users_without_any_option_are_infinite(recwarn):
+    tables = build_tables(known(3)[0])
+    nothing = tables.restricted(np.arange(tables.users), np.zeros(0, int))
+    nothing = dataclasses.replace(nothing, outside_cost=np.full(tables.users, np.inf))
+    assert evaluate(nothing, np.ones(tables.servers)).value == np.inf and not recwarn.list
 
 
 curves = st.one_of(

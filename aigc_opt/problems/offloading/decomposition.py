@@ -7,6 +7,7 @@ bound is a Lagrangian one that is evaluated here (`dual`), or a solver's on a re
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -206,4 +207,5 @@ def relaxed_program(instance: OffloadingInstance) -> LinearProgram:
     tables = build_tables(instance)
     relaxed = prices(tables, Interval(tables, Control(), 0.0), 1e-6)
     tangents = Tangents().add_around(relaxed.mu, FACTORS, 1e-3)
-    return compact_program(tables, np.arange(len(tables.user)), tangents)
+    program = compact_program(tables, np.arange(len(tables.user)), tangents)
+    return replace(program, cost=program.cost * tables.unit, offset=program.offset * tables.unit)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -59,8 +59,7 @@ def heuristic(make: Callable[[Points, Control, int], Point | None]) -> Callable[
             return Found(solution, limit=limit)
         interval = Interval(build_tables(task.instance), task.control, task.gap)
         prices(interval.tables, interval, BOUND_TOLERANCE)
-        bound = interval.bound / tables.users if math.isfinite(interval.bound) else None
-        return Found(solution, bound, interval.proof, limit or task.control.stop)
+        return replace(interval.found(limit or task.control.stop), solution=solution)
 
     method.__doc__ = make.__doc__
     return method
