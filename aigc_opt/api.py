@@ -15,6 +15,7 @@ from typing import Any
 from aigc_opt.control import Control, Progress
 from aigc_opt.errors import Fault, InputError, SolverError
 from aigc_opt.instance.base import Instance
+from aigc_opt.instance.fields import is_real
 from aigc_opt.instance.files import SOLUTION_BYTES, loaded, read_json, write_text
 from aigc_opt.problems.problem import Found, Problem, Task, problem_of
 from aigc_opt.result import (
@@ -115,7 +116,10 @@ def asked(
         faults.append(f"method must be one of {', '.join(problem.methods)}, got {name!r}")
     if solver is not None and solver not in problem.solvers:
         faults.append(f"solver must be one of {', '.join(problem.solvers)} for {problem.name}, got {solver!r}")
-    if not (_is_number(gap) and 0 <= gap < math.inf):
+    only = problem.method_of_solver.get(solver or "")
+    if only is not None and name != only:
+        faults.append(f"solver {solver} is for method {only} only, not for {name}")
+    if not (is_real(gap) and gap >= 0):
         faults.append(f"gap must be a finite number >= 0, got {gap}")
     faults += _faults_of_limits(time_limit, seed)
     if start is not None and name not in problem.starts:
@@ -256,15 +260,11 @@ def export(instance: Instance | str | os.PathLike[str], path: str | os.PathLike[
 
 def _faults_of_limits(time_limit: float | None, seed: int) -> list[str]:
     faults = []
-    if time_limit is not None and not (_is_number(time_limit) and 0 < time_limit < math.inf):
+    if time_limit is not None and not (is_real(time_limit) and time_limit > 0):
         faults.append(f"time limit must be a finite number of seconds > 0, got {time_limit!r}")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         faults.append(f"seed must be an integer >= 0, got {seed!r}")
     return faults
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _read_solution(

@@ -17,11 +17,14 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from aigc_opt.bench.commands import add_bench
 from aigc_opt.errors import InputError, MissingSolverError
 from aigc_opt.tradeoffs.commands import add_exploring
+
+if TYPE_CHECKING:
+    from aigc_opt.instance.base import Instance
 
 DONE, REFUSED, BAD_INPUT, UNKNOWN, INTERNAL = range(5)
 
@@ -223,7 +226,6 @@ def _check_certificate(arguments: argparse.Namespace) -> int:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from aigc_opt.instance.files import dump_json, save
     from aigc_opt.instance.generate import GENERATORS
 
     options = {
@@ -231,27 +233,27 @@ def _generate(arguments: argparse.Namespace) -> int:
         for name, value in vars(arguments).items()
         if name in arguments.generator_options and value is not None
     }
-    instance = GENERATORS[arguments.problem](**options)
-    if arguments.output == "-":
-        _put(dump_json(instance.to_dict()))
-    else:
-        save(instance, arguments.output)
-        _say(f"wrote {arguments.output}: {instance.name}")
-    return DONE
+    return _give_instance(GENERATORS[arguments.problem](**options), arguments.output)
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    from aigc_opt.instance.files import dump_json, loaded_as, save
+    from aigc_opt.instance.files import loaded_as
     from aigc_opt.instance.sample import sample
     from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
     _check_writable(arguments.output)
-    episode = sample(loaded_as(TwoTimescaleInstance, arguments.instance), arguments.seed)
-    if arguments.output == "-":
-        _put(dump_json(episode.to_dict()))
+    return _give_instance(sample(loaded_as(TwoTimescaleInstance, arguments.instance), arguments.seed), arguments.output)
+
+
+def _give_instance(instance: Instance, output: str) -> int:
+    """Save an instance, or with ``-`` write it to standard output, arrays inline."""
+    from aigc_opt.instance.files import dump_json, save
+
+    if output == "-":
+        _put(dump_json(instance.to_dict()))
     else:
-        save(episode, arguments.output)
-        _say(f"wrote {arguments.output}: {episode.name}")
+        save(instance, output)
+        _say(f"wrote {output}: {instance.name}")
     return DONE
 
 

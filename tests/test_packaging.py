@@ -1,4 +1,4 @@
-"""The built wheel in empty environments, away from the repository: with and without extras, at both ends of versions."""
+"""The built wheel in empty environments, away from the repository: with and without extras, both ends of versions."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -15,7 +14,18 @@ import rfc8785
 from pydantic import BeforeValidator, ValidationError
 
 from aigc_opt.errors import Fault, InputError
-from aigc_opt.instance.fields import FAULTS_PER_FILE, Name, Record, Sizes, Text, describe, fault, faults_of, quote
+from aigc_opt.instance.fields import (
+    FAULTS_PER_FILE,
+    Name,
+    Record,
+    Sizes,
+    Text,
+    describe,
+    fault,
+    faults_of,
+    is_real,
+    quote,
+)
 
 FORMAT = "aigc-opt/instance"
 VERSION = 1
@@ -187,10 +197,8 @@ def objects(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 def number(value: Any) -> float | None:
     """Return a raw number; None where it is not one, or no double holds it."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
     try:
-        return float(value) if abs(value) < math.inf else None
+        return float(value) if is_real(value) else None
     except OverflowError:
         return None
 

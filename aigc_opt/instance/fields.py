@@ -112,6 +112,11 @@ Name = Annotated[str, Field(min_length=1), AfterValidator(_readable_name)]
 # ------------------------------------------------------------------------------------------------------- arrays
 
 
+def is_real(value: object) -> bool:
+    """Whether a value of a file, or of a call, is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
 def quote(text: str) -> str:
     """Text of a file in quotes, shortened: a file may hold a name of a million letters."""
     return repr(text) if len(text) <= 40 else f"{text[:37]!r}..."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
@@ -11,16 +10,6 @@ from aigc_opt.problems.deployment.check import check
 from aigc_opt.problems.deployment.methods import METHODS, bound
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.problem import Problem
-
-if TYPE_CHECKING:
-    import pyomo.environ as pyo
-
-
-def build_model(instance: DeploymentInstance) -> pyo.ConcreteModel:
-    """Build the Pyomo model; Pyomo is imported here only, because it takes seconds."""
-    from aigc_opt.problems.deployment.model import build_model
-
-    return build_model(instance)
 
 
 def summary(instance: DeploymentInstance, solution: DeploymentSolution) -> str:
@@ -62,12 +51,11 @@ def summary(instance: DeploymentInstance, solution: DeploymentSolution) -> str:
 PROBLEM = Problem(
     name="deployment",
     terms=("delay", "switching", "storage", "gpu_memory"),
-    read_solution=lambda data, instance, origin: DeploymentSolution.from_dict(data, instance, origin),
+    read_solution=DeploymentSolution.from_dict,
     check=check,
     methods=METHODS,
     default_method="exact",
     bound=bound,
-    build_model=build_model,
     build_program=lambda instance: DeploymentProgram(instance).program,
     summary=summary,
     starts=("exact",),

@@ -14,18 +14,9 @@ from aigc_opt.problems.offloading.summary import summary
 from aigc_opt.problems.problem import Problem
 
 if TYPE_CHECKING:
-    import pyomo.environ as pyo
-
     from aigc_opt.program import LinearProgram
 
 __all__ = ["PROBLEM", "OffloadingSolution", "Sensitivity", "sensitivity"]
-
-
-def build_model(instance: OffloadingInstance) -> pyo.ConcreteModel:
-    """Build the Pyomo model; Pyomo is imported here only, because it takes seconds."""
-    from aigc_opt.problems.offloading.model import build_model
-
-    return build_model(instance)
 
 
 def build_program(instance: OffloadingInstance) -> LinearProgram:
@@ -38,12 +29,11 @@ def build_program(instance: OffloadingInstance) -> LinearProgram:
 PROBLEM = Problem(
     name="offloading",
     terms=("quality", "delay", "energy", "rejection"),
-    read_solution=lambda data, instance, origin: OffloadingSolution.from_dict(data, instance, origin),
+    read_solution=OffloadingSolution.from_dict,
     check=check,
     methods=METHODS,
     default_method="decomposition",
     bound=bound,
-    build_model=build_model,
     build_program=build_program,
     summary=summary,
     solvers=("highs", "scip"),

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from aigc_opt.control import Control
-from aigc_opt.errors import InputError
 from aigc_opt.problems.offloading import heuristics
 from aigc_opt.problems.offloading.alternation import alternating
 from aigc_opt.problems.offloading.choices import ON_DEVICE, TURNED_AWAY
@@ -26,18 +25,6 @@ from aigc_opt.solvers import Answer
 
 BOUND_TOLERANCE = 1e-6
 """Relative accuracy of the dual bound beside a heuristic."""
-
-
-def with_highs(method: Callable[[Task], Found]) -> Callable[[Task], Found]:
-    """Make a method refuse a solver that it does not use."""
-
-    def checked(task: Task) -> Found:
-        if task.solver != "highs":
-            raise InputError("offloading", [f"solver {task.solver} is for method exact only"])
-        return method(task)
-
-    checked.__doc__ = method.__doc__
-    return checked
 
 
 def heuristic(make: Callable[[Points, Control, int], Point | None]) -> Callable[[Task], Found]:
@@ -104,13 +91,13 @@ def _point_of(points: Points, values: Values) -> Point | None:
 
 
 METHODS: dict[str, Callable[[Task], Found]] = {
-    "decomposition": with_highs(decompose),
-    "outer-approximation": with_highs(outer_approximation),
+    "decomposition": decompose,
+    "outer-approximation": outer_approximation,
     "exact": exact,
-    "alternating": with_highs(heuristic(alternating)),
-    "all-local": with_highs(heuristic(heuristics.all_local)),
-    "all-best-server": with_highs(heuristic(heuristics.all_best_server)),
-    "random": with_highs(heuristic(heuristics.random)),
-    "fixed-steps": with_highs(heuristic(heuristics.fixed_steps)),
-    "greedy-deadline": with_highs(heuristic(heuristics.greedy_deadline)),
+    "alternating": heuristic(alternating),
+    "all-local": heuristic(heuristics.all_local),
+    "all-best-server": heuristic(heuristics.all_best_server),
+    "random": heuristic(heuristics.random),
+    "fixed-steps": heuristic(heuristics.fixed_steps),
+    "greedy-deadline": heuristic(heuristics.greedy_deadline),
 }

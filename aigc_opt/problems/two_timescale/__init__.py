@@ -23,13 +23,6 @@ def refusal(instance: TwoTimescaleInstance) -> str | None:
     return "is a process, not an episode: draw one with `aigc-opt sample`, or judge policies with `aigc-opt evaluate`"
 
 
-def build_model(instance: TwoTimescaleInstance) -> pyo.ConcreteModel:
-    """Build the Pyomo model; Pyomo is imported here only, because it takes seconds."""
-    from aigc_opt.problems.two_timescale.model import build_model
-
-    return build_model(instance)
-
-
 def build_global(instance: TwoTimescaleInstance) -> pyo.ConcreteModel:
     """Build the Pyomo model that SCIP gets, with the transfers as constants."""
     from aigc_opt.problems.two_timescale.monolith import build_global
@@ -45,12 +38,11 @@ def build_program(instance: TwoTimescaleInstance) -> NoReturn:
 PROBLEM = Problem(
     name="two_timescale",
     terms=("delay", "quality", "switching"),
-    read_solution=lambda data, instance, origin: TwoTimescaleSolution.from_dict(data, instance, origin),
+    read_solution=TwoTimescaleSolution.from_dict,
     check=check,
     methods=METHODS,
     default_method="decomposition",
     bound=bound,
-    build_model=build_model,
     build_program=build_program,
     summary=summary,
     solvers=("highs", "scip"),

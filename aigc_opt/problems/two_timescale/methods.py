@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 
 from aigc_opt.decomposition.alternating import Alternation
-from aigc_opt.errors import InputError
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.problems.two_timescale import heuristics
 from aigc_opt.problems.two_timescale.alternating import Planned, alternate_caches
@@ -303,18 +302,6 @@ def exact(task: Task) -> Found:
     return Found(solution, bound, proof, work.limit(solution, bound))
 
 
-def with_highs(method: Callable[[Task], Found]) -> Callable[[Task], Found]:
-    """Make a method refuse a solver that it does not use."""
-
-    def checked(task: Task) -> Found:
-        if task.solver != "highs":
-            raise InputError("two_timescale", [f"solver {task.solver} is for method exact only"])
-        return method(task)
-
-    checked.__doc__ = method.__doc__
-    return checked
-
-
 def heuristic(choose: Callable[[Frames, int], np.ndarray]) -> Callable[[Task], Found]:
     """Make a method of a function that chooses caches: allocate exactly, then bound unless told not to."""
 
@@ -330,13 +317,13 @@ def heuristic(choose: Callable[[Frames, int], np.ndarray]) -> Callable[[Task], F
 
 
 METHODS: dict[str, Callable[[Task], Found]] = {
-    "decomposition": with_highs(decomposition),
-    "benders": with_highs(benders),
-    "lagrangian": with_highs(lagrangian),
-    "alternating": with_highs(alternating),
+    "decomposition": decomposition,
+    "benders": benders,
+    "lagrangian": lagrangian,
+    "alternating": alternating,
     "exact": exact,
-    "popular": with_highs(heuristic(heuristics.popular)),
-    "static": with_highs(heuristic(heuristics.static)),
-    "random": with_highs(heuristic(heuristics.random)),
-    "cloud-only": with_highs(heuristic(heuristics.cloud_only)),
+    "popular": heuristic(heuristics.popular),
+    "static": heuristic(heuristics.static),
+    "random": heuristic(heuristics.random),
+    "cloud-only": heuristic(heuristics.cloud_only),
 }
