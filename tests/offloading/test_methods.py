@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
-import signal
-import threading
 
 import numpy as np
 import pytest
@@ -25,7 +22,8 @@ from aigc_opt.problems.offloading.relaxation import relax
 from aigc_opt.problems.offloading.rounding import packing
 from aigc_opt.problems.offloading.sets import improve
 from aigc_opt.problems.offloading.tables import build_tables
-from tests.offloading.tiny import FAMILIES, changed, optimum, tiny
+from tests.conftest import changed
+from tests.offloading.tiny import FAMILIES, optimum, tiny
 
 CERTIFIED = ("decomposition", "outer-approximation")
 HEURISTICS = [name for name in PROBLEM.methods if name not in (*CERTIFIED, "exact")]
@@ -294,23 +292,6 @@ def test_sets_of_tasks_close_a_city():
     assert any(row.event == "sets of tasks" for row in result.trace)
 
 
-def test_time_limit_gives_what_there_is():
-    instance = generate_offloading(150, 12, family="deadline-tight", seed=1)
-    result = aigc_opt.solve(instance, time_limit=1.5, gap=1e-9)
-    assert result.status == "feasible" and result.limit == "time"
-    assert result.runtime_s < 1.5 + 4
-    assert result.lower_bound <= result.objective
-    assert aigc_opt.check(instance, result).feasible
-
-
-def test_interrupt_gives_what_there_is():
-    instance = generate_offloading(150, 12, family="deadline-tight", seed=1)
-    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    result = aigc_opt.solve(instance, gap=1e-9)
-    assert result.limit == "interrupt" and result.status == "feasible"
-    assert result.lower_bound <= result.objective
-
-
 @needs_scip
 def test_scip_is_ended_at_the_limit_and_its_interval_kept():
     instance = generate_offloading(40, 4, seed=1)
@@ -319,17 +300,6 @@ def test_scip_is_ended_at_the_limit_and_its_interval_kept():
     assert result.limit == "time" and result.status in ("feasible", "bound_only", "unknown")
     if result.objective is not None:
         assert aigc_opt.check(instance, result).feasible
-
-
-def test_a_missing_scip_says_how_to_get_it(examples, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(aigc_opt.MissingSolverError, match="pip install"):
-        aigc_opt.solve(examples / "offloading-small.json", solver="scip")
-
-
-def test_scip_is_for_the_exact_method(examples):
-    with pytest.raises(aigc_opt.InputError, match="exact"):
-        aigc_opt.solve(examples / "offloading-small.json", method="alternating", solver="scip")
 
 
 def test_no_servers_at_all():
@@ -360,14 +330,6 @@ def test_every_weight_0():
         result = aigc_opt.solve(instance)
         assert result.status == ("infeasible" if best is None else "optimal")
         assert best is None or result.objective == pytest.approx(best, abs=1e-9)
-
-
-def test_progress_tells_both_ends(examples):
-    rows = []
-    result = aigc_opt.solve(examples / "offloading-medium.json", progress=rows.append, gap=1e-7)
-    assert rows[-1].objective == result.objective and rows[-1].event == "done"
-    bounds = [row.lower_bound for row in result.trace if row.lower_bound is not None]
-    assert bounds == sorted(bounds)
 
 
 def test_a_starting_point_that_presolve_improves_does_not_stay():
