@@ -176,7 +176,7 @@ def _solvers() -> Iterator[Finding]:
 def _hardware() -> Iterator[Finding]:
     yield Finding("Hardware", "system", f"{platform.system()} {platform.release()}, {platform.machine()}")
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("Hardware", "processors", f"{usable} usable of {os.cpu_count()}: {_processor()}")
+    yield Finding("Hardware", "processors", f"{usable} usable of {os.cpu_count()}: {processor()}")
     try:
         size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not a POSIX system
@@ -184,7 +184,7 @@ def _hardware() -> Iterator[Finding]:
     yield Finding("Hardware", "memory", f"{size / 1e9:.1f} GB")
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return the processor's own name where the system tells it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:

@@ -6,21 +6,12 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from aigc_opt.bench.rows import Row
+from aigc_opt.doctor import processor
 
 PACKAGES = ("aigc_opt", "highspy", "numpy", "scipy", "pyomo", "pyscipopt")
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def machine(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
