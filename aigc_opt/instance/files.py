@@ -273,13 +273,13 @@ def _requests_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def npz_beside(path: str | os.PathLike[str], holder: Any, field: str) -> Path:
-    """Return the path of the npz file that ``{"npz": "name"}`` in the file at `path` points to.
+def npz_beside(path: str | os.PathLike[str], holder: Any, field: str) -> tuple[Path, list[Fault]]:
+    """Return the path of the npz file that ``{"npz": "name"}`` in the file at `path` points to, and other faults of it.
 
     Raises
     ------
     InputError
-        If `holder`, which stands there as `field`, is no such pointer to a file in the same folder.
+        If `holder`, which stands there as `field`, names no file in the same folder.
 
     """
     at = f"{field}.npz" if field else "npz"
@@ -290,10 +290,8 @@ def npz_beside(path: str | os.PathLike[str], holder: Any, field: str) -> Path:
         Fault(path_of((field, key) if field else (key,)), "unknown key beside npz") for key in holder if key != "npz"
     ]
     if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
-        faults.append(Fault(at, f"must be a file name without a folder, got {describe(name)}"))
-    if faults:
-        raise InputError(str(path), faults)
-    return Path(path).parent / str(name)
+        raise InputError(str(path), [*faults, Fault(at, f"must be a file name without a folder, got {describe(name)}")])
+    return Path(path).parent / name, faults
 
 
 def read_npz(
@@ -325,8 +323,7 @@ def read_npz(
     """
     origin = str(path)
     at = f"{field}.npz" if field else "npz"
-    beside = npz_beside(path, holder, field)
-    faults: list[Fault] = []
+    beside, faults = npz_beside(path, holder, field)
     said = quote(beside.name)
     try:
         with zipfile.ZipFile(beside) as archive:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aigc_opt.envs import features as observations
 from aigc_opt.envs.station import Grants, Slots, Station
-from aigc_opt.errors import InputError
+from aigc_opt.errors import Fault, InputError
 from aigc_opt.instance.files import npz_beside, read_bytes, read_json, save_with_arrays
 from aigc_opt.instance.sample import draw_episodes
 from aigc_opt.learning.amender import amend, raw_size
@@ -220,10 +220,14 @@ def load_agent(folder: str | os.PathLike[str], station: Station) -> Agent:
     data = read_json(path)
     if data.get("format") != FORMAT or data.get("version") != VERSION:
         raise InputError(origin, [f"must be an agent, format {FORMAT!r}, version {VERSION}"])
-    faults = [
-        f"is for {data.get(name)} {name}, the process has {there}"
-        for name, there in (("models", station.models), ("states", station.states))
-        if data.get(name) != there
+    weights, pointer_faults = npz_beside(path, data.get("weights"), "weights")
+    faults: list[Fault | str] = [
+        *pointer_faults,
+        *(
+            f"is for {data.get(name)} {name}, the process has {there}"
+            for name, there in (("models", station.models), ("states", station.states))
+            if data.get(name) != there
+        ),
     ]
     if faults:
         raise InputError(origin, faults)
@@ -232,7 +236,6 @@ def load_agent(folder: str | os.PathLike[str], station: Station) -> Agent:
         agent.unit = float(data["unit"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(origin, [f"is damaged: {type(error).__name__}"]) from None
-    weights = npz_beside(path, data.get("weights"), "weights")
     try:
         with np.load(io.BytesIO(read_bytes(weights, WEIGHTS_BYTES)), allow_pickle=False) as arrays:
             state = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
