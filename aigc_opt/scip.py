@@ -226,6 +226,9 @@ def _child(path: str, gap: float, limit_s: float, seed: int) -> None:
     limit_s -= time.perf_counter() - started
     model.setParam("limits/gap", gap)
     model.setParam("limits/absgap", 0.0)
+    # A nonlinear row may be violated by this much, so that SCIP's point can cost less than the best real one; that
+    # must not take more of the gap than what is left for it.
+    model.setParam("numerics/feastol", min(1e-6, max(0.1 * gap, 1e-9)))
     if limit_s < float("inf"):
         model.setParam("limits/time", max(limit_s, 0.01))
     model.setParam("randomization/randomseedshift", seed)

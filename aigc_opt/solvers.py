@@ -73,6 +73,11 @@ def _silent_highs() -> highspy.Highs:
     return highs
 
 
+def end_threads() -> None:
+    """End the threads that HiGHS keeps for this thread's next solve, which begins them again."""
+    highspy.Highs.resetGlobalScheduler(True)
+
+
 class Answer(StrEnum):
     """What a solver's run ended with. `STOPPED`: by a limit, with or without a point and a bound."""
 

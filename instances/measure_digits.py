@@ -32,6 +32,7 @@ STEPS = 200
 COUNTS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 110, 150, 200)
 LEVELS = 17
 TRAINING, BATCH, WIDTH = 6000, 256, 256
+ROUNDS = 400  # of the classifier
 SAMPLES, REPETITIONS, TIMED = 600, 4, 3
 
 
@@ -113,7 +114,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     digits = load_digits()
     data = digits.data
-    classifier = MLPClassifier((64,), max_iter=400, random_state=arguments.seed).fit(data / 16, digits.target)
+    classifier = MLPClassifier((64,), max_iter=ROUNDS, random_state=arguments.seed).fit(data / 16, digits.target)
 
     def features(images: np.ndarray) -> np.ndarray:
         return np.maximum(images / 16 @ classifier.coefs_[0] + classifier.intercepts_[0], 0.0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import aigc_opt
 from aigc_opt.cli import main
 from aigc_opt.instance.fit import POOR_R2, fit
 from aigc_opt.instance.measurements import Measurements, read_measurements
+from tests.conftest import ROOT
 
 STEPS = np.array([1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 100, 120, 140, 150, 160, 180, 200.0])
 CURVES = {
@@ -222,3 +225,35 @@ def test_picture(tmp_path, capsys):
     assert residual == pytest.approx(data.quality_loss - fit(data).quality.value(data.steps))
     assert main(["fit", str(path), "--plot", str(tmp_path / "fit.xyz")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_digits_are_measured_and_fitted(tmp_path, monkeypatch, capsys):
+    """The whole experiment, too short to be good; that more steps are better is left to the committed tables."""
+    path = ROOT / "instances" / "measure_digits.py"
+    spec = importlib.util.spec_from_file_location("measure_digits", path)
+    digits = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(digits)
+    small = {"TRAINING": 100, "BATCH": 64, "WIDTH": 64, "SAMPLES": 80, "REPETITIONS": 1, "TIMED": 1, "ROUNDS": 5}
+    for name, value in small.items():
+        monkeypatch.setattr(digits, name, value)
+    monkeypatch.setattr(digits, "COUNTS", (1, 5, 20, 60))
+    kept = digits.schedule()
+    assert (kept[1:] < kept[:-1]).all() and kept[0] > 0.99 and kept[-1] < 1e-3
+    same = np.random.default_rng(0).normal(size=(500, 3))
+    assert digits.frechet(same, same) == pytest.approx(0.0, abs=1e-6)
+    assert digits.frechet(same + np.array([2.0, 0, 0]), same) == pytest.approx(
+        4.0
+    )  # equal covariances: distance of the means
+    monkeypatch.setattr("sys.argv", ["measure_digits.py", "-o", str(tmp_path)])
+    threads = digits.torch.get_num_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the classifier's early end
+        digits.main()
+    digits.torch.set_num_threads(threads)
+    for name in ("frechet", "total-variation", "error"):
+        table = read_measurements(tmp_path / f"digits-{name}.csv")
+        assert list(table.steps) == [1, 5, 20, 60]
+        assert (table.quality_loss > 0).all() and (np.diff(table.latency_s[[0, -1]]) > 0).all()
+        assert main(["fit", str(tmp_path / f"digits-{name}.csv"), "-o", str(tmp_path / f"{name}.json")]) == 0
+    committed = read_measurements(ROOT / "instances" / "measurements" / "digits-frechet.csv")
+    assert committed.quality_loss[committed.steps >= 100].max() < committed.quality_loss[committed.steps <= 5].min()

@@ -128,7 +128,7 @@ class _Run:
             raise InputError(str(folder), ["is not empty and holds no training to go on with"])
 
     def go(self) -> None:
-        trainer, control, board = self.trainer, self.control, _board(self.folder, self.trainer.progress.rounds)
+        trainer, control, board = self.trainer, self.control, _board(self.folder, self.trainer.log)
         before, started = self.seconds, time.perf_counter()
         control.report(f"training: {trainer.rounds} rounds, {trainer.progress.rounds} done")
         while not trainer.done and control.stop is None:
@@ -191,10 +191,13 @@ class _Run:
         self.trainer.restore(state)
 
 
-def _board(folder: Path, rounds: int):
-    """Writer of TensorBoard's files, None where it is not installed."""
+def _board(folder: Path, log: list[dict[str, float]]):
+    """Writer of TensorBoard's files, None where it is not installed.
+
+    What an earlier part wrote beyond its last checkpoint happens again, and is taken out of the picture.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=None if not rounds else rounds)
+    return SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=int(log[-1]["frames"]) + 1 if log else None)

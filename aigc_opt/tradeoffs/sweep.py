@@ -20,6 +20,7 @@ from aigc_opt.instance.files import load
 from aigc_opt.problems.problem import problem_of
 from aigc_opt.result import Limit, Solution
 from aigc_opt.reuse import reusing
+from aigc_opt.solvers import end_threads
 from aigc_opt.tradeoffs.journal import Journal, read_cell
 from aigc_opt.tradeoffs.paths import Varied, grid_of
 
@@ -146,6 +147,11 @@ def solve_point(instance: Instance, options: dict[str, Any], start: Solution | N
     return numbers, found.solution if keep else None
 
 
+def _solve_at(varied: Varied, point: Point, *how: Any) -> tuple | None:
+    """`solve_point` of an instance that is made where this runs: that takes longer than to send it."""
+    return solve_point(varied.at(point), *how)
+
+
 class _Sweep:
     """One sweep: which points are done, which are under way, and which comes next."""
 
@@ -199,8 +205,8 @@ class _Sweep:
         try:
             while True:
                 while len(running) < ahead and (point := next(waiting, None)) is not None:
-                    task = (self.varied.at(point), self.options, self._start(point), self.starts)
-                    running[pool.submit(solve_point, *task)] = point
+                    task = (self.varied, point, self.options, self._start(point), self.starts)
+                    running[pool.submit(_solve_at, *task)] = point
                 if not running or control.interrupted:
                     return
                 done = wait(running, POLL_S, FIRST_COMPLETED).done
@@ -245,11 +251,13 @@ class _Sweep:
 def _context() -> BaseContext:
     """How the pool's processes begin: as copies of this one where that is safe, afresh otherwise.
 
-    Starting Python takes longer than solving a small point. A copy is not safe where threads run here, or HiGHS has,
-    which leaves threads of its own.
+    Starting Python takes longer than solving a small point. A copy is not safe where other threads run; HiGHS's, which
+    wait for the next solve, are ended first.
     """
-    alone = threading.active_count() == 1 and "highspy" not in sys.modules
-    return get_context("fork" if alone and "fork" in get_all_start_methods() else "spawn")
+    if threading.active_count() > 1 or "fork" not in get_all_start_methods():
+        return get_context("spawn")
+    end_threads()
+    return get_context("fork")
 
 
 def _width(executor: Executor) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import aigc_opt
 from aigc_opt.cli import main
@@ -212,6 +214,7 @@ def test_stopping_and_going_on_changes_nothing(small, tmp_path, switching):
         }
     )
     whole = train(instance, settings, 3, tmp_path / "whole")
+    first = logged(tmp_path / "whole")
     part = train(instance, settings, 3, tmp_path / "parts", StopsAfter(1))
     part = train(instance, settings, 3, tmp_path / "parts", StopsAfter(2))
     assert part.frames == 3 * 64 < whole.frames
@@ -223,10 +226,22 @@ def test_stopping_and_going_on_changes_nothing(small, tmp_path, switching):
         for row in state["log"]:
             row.pop("elapsed_s")
     assert_same(*states)
+    assert logged(tmp_path / "parts") == first
     other = train(instance, settings, 4, tmp_path / "other", StopsAfter(1))
     assert other.best != whole.best
     with pytest.raises(aigc_opt.InputError, match="another seed"):
         train(instance, settings, 4, tmp_path / "whole")
+
+
+def logged(folder):
+    """What TensorBoard shows of a training, without its times; it has each number of the table once."""
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    shown = {(name, event.step): event.value for name in events.Tags()["scalars"] for event in events.Scalars(name)}
+    table = pd.read_csv(folder / "log.csv").set_index("frames", drop=False)
+    numbers = {(name, step): value for name in table for step, value in table[name].items() if not np.isnan(value)}
+    assert sum(len(events.Scalars(name)) for name in events.Tags()["scalars"]) == len(numbers)
+    assert shown == {key: pytest.approx(value, rel=1e-6, abs=1e-9) for key, value in numbers.items()}
+    return {key: value for key, value in shown.items() if key[0] != "elapsed_s"}
 
 
 def assert_same(one, other, place="state"):

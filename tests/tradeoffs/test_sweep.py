@@ -82,6 +82,26 @@ def test_processes_give_the_same(small, swept, tmp_path):
     same(written[swept.columns], swept)
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted where Linux lists them")
+def test_processes_are_copies_without_threads_of_the_solver(examples, tmp_path):
+    """A copy made while HiGHS's threads wait would wait for them for ever."""
+    script = tmp_path / "copies.py"
+    script.write_text(
+        "import os, sys, aigc_opt\n"
+        "from aigc_opt.tradeoffs.sweep import _context\n"
+        "threads = lambda: len(os.listdir('/proc/self/task'))\n"
+        "first = aigc_opt.solve(sys.argv[1]).objective\n"
+        "print(_context().get_start_method(), threads())\n"
+        "table = aigc_opt.sweep(sys.argv[1], {'weights.delay': [1.0, 2.0]}, workers=2)\n"
+        "print(table['status'].tolist(), aigc_opt.solve(sys.argv[1]).objective == first)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), str(examples / "deployment-small.json")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["fork 1", "['optimal', 'optimal'] True"], done.stderr
+
+
 def test_any_executor_will_do(small, swept):
     with ThreadPoolExecutor(2) as pool:
         same(aigc_opt.sweep(small, VARY, workers=pool), swept)
