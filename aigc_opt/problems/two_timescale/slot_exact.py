@@ -13,6 +13,7 @@ import numpy as np
 from aigc_opt.control import Control
 from aigc_opt.problems.two_timescale.curves import Curves
 from aigc_opt.problems.two_timescale.slot_dual import FITS, Dual, Response, slot_dual
+from aigc_opt.problems.two_timescale.split import split_slots
 
 CHUNK = 5_000
 """Nodes that are bounded together, between two looks at the clock."""
@@ -225,6 +226,8 @@ class _Search:
         root = nodes.job[fresh]
         self.tolerance[root] = np.minimum(self.tolerance[root], self._tolerance_of(dual.bound[fresh]))
         bound = np.maximum(dual.bound, nodes.bound)
+        if whole:
+            bound = self._split_in_two(nodes, model, cloud, dual, bound)
         going = dual.feasible & (bound < self.cost[nodes.job] - self.tolerance[nodes.job])
         self._give_up(nodes.job, bound, dual.feasible & ~going)
         k = np.flatnonzero(going)
@@ -233,6 +236,25 @@ class _Search:
         if waiting is not None:
             self.open = waiting.joined(self.open)
         self._prune()
+
+    def _split_in_two(self, nodes: _Nodes, model, cloud, dual: Dual, bound: np.ndarray) -> np.ndarray:
+        """Bound and fill roots whose gap is open by the two sides of `split`; return their bounds."""
+        k = np.flatnonzero(dual.feasible & (bound < self.cost[nodes.job] - self.tolerance[nodes.job]))
+        if not len(k):
+            return bound
+        edge = nodes.edge[k]
+        sides = split_slots(self.curves, self.budget, model[k], cloud[k], edge.astype(float), nodes.free[k])
+        for side in (0, 1):
+            under = sides.under[side]
+            fits = (under * edge).sum(axis=1) <= self.budget + FITS * max(self.budget, 1.0)
+            at = Dual(
+                sides.price[side], sides.bound[side], under, sides.over[side], sides.away_under[side],
+                sides.away_over[side], fits,
+            )  # fmt: skip
+            self._offer(nodes.job[k], *fill(self.curves, self.budget, model[k], cloud[k], edge, at, rounds=3))
+        bound = bound.copy()
+        bound[k] = np.maximum(bound[k], sides.bound.min(axis=0))
+        return bound
 
     def _offer(self, job: np.ndarray, cost: np.ndarray, at_edge: np.ndarray, steps: np.ndarray) -> None:
         """Keep the cheapest point of each job."""
