@@ -95,11 +95,11 @@ def fit_splits(
         cuts = [side_cuts(frames, of, sides, side) for side in (0, 1)]
         references = {}
         for i, t in enumerate(of.tolist()):
-            rows, k = slice(i * slots, (i + 1) * slots), below[t]
+            part, k = slice(i * slots, (i + 1) * slots), below[t]
             own = listed[t][0][k]
             if t not in fitted:
-                fitted[t] = _Fitted(own, sides, rows)
-            values[t][k] = np.maximum(values[t][k], fitted[t].add(sides, cuts, rows) + own @ linear[t])
+                fitted[t] = _Fitted(own, sides, part)
+            values[t][k] = np.maximum(values[t][k], fitted[t].add(sides, cuts, part) + own @ linear[t])
             waiting[t] &= values[t] < cutoff[t]
             left = np.flatnonzero(waiting[t])
             if len(left):

@@ -237,7 +237,9 @@ class _Search:
             self.open = waiting.joined(self.open)
         self._prune()
 
-    def _split_in_two(self, nodes: _Nodes, model, cloud, dual: Dual, bound: np.ndarray) -> np.ndarray:
+    def _split_in_two(
+        self, nodes: _Nodes, model: np.ndarray, cloud: np.ndarray, dual: Dual, bound: np.ndarray
+    ) -> np.ndarray:
         """Bound and fill roots whose gap is open by the two sides of `split`; return their bounds."""
         k = np.flatnonzero(dual.feasible & (bound < self.cost[nodes.job] - self.tolerance[nodes.job]))
         if not len(k):
