@@ -24,16 +24,14 @@ from aigc_opt.result import (
     Result,
     Solution,
     Status,
+    contradicts,
     gap_of,
     is_result,
     record_violations,
     result_faults,
     result_from_dict,
+    status_of,
 )
-
-CONTRADICTION = 1e-6
-"""A lower bound this far (relative) above a checked point is not rounding: one of the two is wrong."""
-
 
 PACKAGES_OF_SOLVER = {"scip": ("pyomo", "pyscipopt")}
 """Packages that a solver's numbers depend on, beyond those of every result."""
@@ -320,19 +318,14 @@ def judged(problem: Problem, task: Task, method: str, found: Found) -> Judged:
     if lower_bound is not None and not math.isfinite(lower_bound):
         lower_bound = None
     if lower_bound is not None and objective is not None and lower_bound > objective:
-        if lower_bound - objective > CONTRADICTION * max(1e-6, abs(objective)):
+        if contradicts(lower_bound, objective):
             raise SolverError(f"method {method} has a bound of {lower_bound} above its checked point of {objective}")
         # Rounding: a bound that is lowered stays a bound.
         lower_bound = objective
     if lower_bound is None and not found.infeasible:
         proof = Proof.NONE
     gap = gap_of(objective, lower_bound)
-    if found.infeasible:
-        status = Status.INFEASIBLE
-    elif objective is not None:
-        status = Status.OPTIMAL if gap is not None and gap <= task.gap else Status.FEASIBLE
-    else:
-        status = Status.UNKNOWN if lower_bound is None else Status.BOUND_ONLY
+    status = Status.INFEASIBLE if found.infeasible else status_of(objective, lower_bound, task.gap)
     task.control.report("infeasible" if found.infeasible else "done", objective, lower_bound)
     return Judged(status, objective, lower_bound, gap, proof, terms)
 
@@ -341,11 +334,7 @@ def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:
     """Return what a method found as a result."""
     worth = judged(problem, task, method, found)
     return Result(
-        instance={
-            "name": task.instance.name,
-            "problem": task.instance.problem,
-            "sha256": task.instance.sha256,
-        },
+        instance=task.instance.identity,
         method=method,
         status=worth.status,
         limit=found.limit,

@@ -150,6 +150,23 @@ def gap_of(objective: float | None, lower_bound: float | None) -> float | None:
     return numerator / abs(objective) if objective != 0 else None
 
 
+CONTRADICTION = 1e-6
+"""A lower bound this far (relative) above a checked point is not rounding: one of the two is wrong."""
+
+
+def contradicts(lower_bound: float, objective: float) -> bool:
+    """Whether a lower bound is above a checked point by more than the checker's tolerance explains."""
+    return lower_bound - objective > CONTRADICTION * max(1e-6, abs(objective))
+
+
+def status_of(objective: float | None, lower_bound: float | None, tolerance: float) -> Status:
+    """Return the status of an interval whose relative gap may be `tolerance`."""
+    if objective is None:
+        return Status.UNKNOWN if lower_bound is None else Status.BOUND_ONLY
+    gap = gap_of(objective, lower_bound)
+    return Status.OPTIMAL if gap is not None and gap <= tolerance else Status.FEASIBLE
+
+
 @dataclass(frozen=True)
 class Result:
     """An interval that holds the optimum, as far as it was found, and where it came from.

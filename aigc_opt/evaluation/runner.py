@@ -109,11 +109,10 @@ def evaluate(
     else:
         if notes is not None:
             notes.delete()
-    head = {"name": instance.name, "problem": instance.problem, "sha256": instance.sha256}
     done = [records[e] for e in sorted(records)]
     way = "information relaxation (hindsight penalised for its knowledge)" if reachable is None else reachable.way
     gaps = None if reachable is None else reachable.gaps
-    return make_report(head, done, list(named), seed, confidence, gaps, way)
+    return make_report(instance.identity, done, list(named), seed, confidence, gaps, way)
 
 
 def _name(policy: Any) -> str:

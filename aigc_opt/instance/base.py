@@ -118,6 +118,11 @@ class Instance(Record, ABC):
         """Hash of the canonical form, hexadecimal."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name, problem and sha256: how a file that belongs to the instance says so."""
+        return {"name": self.name, "problem": self.problem, "sha256": self.sha256}
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Instance) and self.sha256 == other.sha256
 

@@ -120,8 +120,7 @@ def sweep_rows(
     columns += [*(f"term_{name}" for name in problem.terms), "runtime_s"]
     journal = None
     if output is not None:
-        about = {"name": instance.name, "problem": instance.problem, "sha256": instance.sha256}
-        settings = {"instance": about, "vary": dict(varied.grid), **options}
+        settings = {"instance": instance.identity, "vary": dict(varied.grid), **options}
         journal = Journal(output, columns, len(varied.grid), settings)
     try:
         return columns, _Sweep(varied, columns, options, journal, problem).run(workers, progress)
