@@ -8,7 +8,7 @@ import numpy as np
 
 from aigc_opt.envs.optimal import Allocator
 from aigc_opt.envs.station import Grants, Slots, Station
-from aigc_opt.policies.views import FrameView, SlotView
+from aigc_opt.envs.views import FrameView, SlotView
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
 
 

@@ -42,9 +42,9 @@ import numpy as np
 from aigc_opt.api import solve
 from aigc_opt.control import Control
 from aigc_opt.envs.station import Station, instance_with
+from aigc_opt.envs.views import FrameView
 from aigc_opt.instance.sample import draw_requests
 from aigc_opt.instance.two_timescale import Process, TwoTimescaleInstance
-from aigc_opt.policies.views import FrameView
 from aigc_opt.problems.two_timescale.enumeration import feasible_caches
 from aigc_opt.problems.two_timescale.frames import Frames
 from aigc_opt.problems.two_timescale.shares import Transfers

@@ -20,10 +20,10 @@ import numpy as np
 from aigc_opt.envs import features
 from aigc_opt.envs.actions import raw_grants_of, slot_action_size
 from aigc_opt.envs.station import Grants, Station
+from aigc_opt.envs.views import FrameView, SlotView
 from aigc_opt.errors import InputError, MissingSolverError
 from aigc_opt.policies.learned import ENDINGS, Act, act_of, choice, probe
 from aigc_opt.policies.two_timescale import Popular
-from aigc_opt.policies.views import FrameView, SlotView
 from aigc_opt.problems.two_timescale.enumeration import feasible_caches
 
 AGENT_FILE = "agent.json"

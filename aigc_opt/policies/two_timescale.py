@@ -10,7 +10,7 @@ import numpy as np
 
 from aigc_opt.control import Control
 from aigc_opt.envs.station import Grants, Slots, Station
-from aigc_opt.policies.views import FrameView, SlotView
+from aigc_opt.envs.views import FrameView, SlotView
 from aigc_opt.problems.two_timescale.enumeration import enumerate_caches, feasible_caches
 from aigc_opt.problems.two_timescale.frames import Frames
 from aigc_opt.problems.two_timescale.knapsack import best_knapsack
