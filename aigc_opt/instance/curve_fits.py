@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar, nnls
 
-from aigc_opt.instance.profile import Exponential, PiecewiseLinear, Power
+from aigc_opt.instance.profile import Exponential, PiecewiseLinear, Power, Quality
 
 MOST_POINTS = 6
 """Most points of a fitted piecewise linear curve."""
@@ -26,8 +26,6 @@ DIGITS = 9
 
 EXACT = 1e-18
 """Residuals below this share of the total sum of squares are rounding: curves that reach it count as equally good."""
-
-Quality = PiecewiseLinear | Exponential | Power
 
 
 def rounded(x: float) -> float:
