@@ -11,7 +11,11 @@ import pytest
 from tests.conftest import ROOT
 
 
-@pytest.mark.parametrize("words", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [["ruff", "check"], ["ruff", "format", "--check"], pytest.param(["mypy"], marks=pytest.mark.long)],
+    ids=" ".join,
+)
 def test_style(words):
     if importlib.util.find_spec(words[0]) is None:
         pytest.skip(f"{words[0]} is not installed")

@@ -108,7 +108,7 @@ def test_below_tells_on_how_many_episodes_a_policy_was_accepted(sampled):
     assert "below lower on the 5 of 20 episodes in which it was accepted" in picky
     assert "The checker refused 15:" in picky
     assert always and "accepted" not in always and "refused" not in always
-    assert "BELOW: fair" not in note
+    assert "BELOW: fair" not in bounds["note"]
 
 
 def test_costs_are_the_checkers(process):
