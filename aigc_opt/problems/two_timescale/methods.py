@@ -209,10 +209,7 @@ def _solve_frames(work: Work) -> Caches:
     target = 0.95 * work.aim * abs(upper.sum() + work.transfers.cost)
     if interval.width > target and control.stop is None:
         relative = 0.88 * work.aim
-        _, _, more = frames.dual(work.every, start.astype(float))
-        close_frames(
-            frames, interval, priced.prices, target, relative, work.slot_relative, control, more=more, report=report
-        )
+        close_frames(frames, interval, priced.prices, target, relative, work.slot_relative, control, report=report)
         branch_frames(frames, interval, priced.average, target, relative, work.slot_relative, control, report)
     report("interval of every frame")
     return Caches(interval.caches, float(interval.upper.sum()), float(interval.lower.sum()))
