@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
@@ -98,7 +100,7 @@ class Instance(Record):
         data.pop("source")
         for model in data["models"]:
             model.pop("source", None)
-        return rfc8785.dumps(_floats(data))
+        return canonical_json(data)
 
     @cached_property
     def sha256(self) -> str:
@@ -110,6 +112,25 @@ class Instance(Record):
 
     def __hash__(self) -> int:
         return hash(self.sha256)
+
+
+# Nested arrays of numbers as `json` writes them, and the numbers in them that RFC 8785 writes otherwise: whole ones with
+# a point, zero with a sign, exponents from -7 to 20 or with a zero before them, integers that are no double.
+_ONLY_NUMBERS = re.compile(r"[][0-9eE+.,nul-]*")
+_OTHERWISE = re.compile(r"-?\d+(?:\.0(?=[],])|(?:\.\d+)?e(?:-0\d|\+\d+))|(?<![\d.])\d{16,}(?=[],])")
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the form of RFC 8785, with every number as a double; arrays of numbers at the speed of `json`."""
+    if isinstance(value, dict):
+        items = sorted(value.items(), key=lambda item: item[0].encode("utf-16-be"))
+        return b"{" + b",".join(rfc8785.dumps(key) + b":" + canonical_json(item) for key, item in items) + b"}"
+    if isinstance(value, list | tuple):
+        text = json.dumps(value, separators=(",", ":"))
+        if _ONLY_NUMBERS.fullmatch(text):
+            return _OTHERWISE.sub(lambda found: rfc8785.dumps(float(found[0])).decode(), text).encode()
+        return b"[" + b",".join(map(canonical_json, value)) + b"]"
+    return rfc8785.dumps(_floats(value))
 
 
 def _floats(value: Any) -> Any:
