@@ -114,10 +114,11 @@ class Instance(Record):
         return hash(self.sha256)
 
 
-# Nested arrays of numbers as `json` writes them, and the numbers in them that RFC 8785 writes otherwise: whole ones with
-# a point, zero with a sign, exponents from -7 to 20 or with a zero before them, integers that are no double.
+# Nested arrays of numbers as `json` writes them, and what RFC 8785 writes otherwise in them: a point after a whole
+# number, a zero in a small exponent; and rare numbers: zero with a sign, other exponents, integers that are no double.
 _ONLY_NUMBERS = re.compile(r"[][0-9eE+.,nul-]*")
-_OTHERWISE = re.compile(r"-?\d+(?:\.0(?=[],])|(?:\.\d+)?e(?:-0\d|\+\d+))|(?<![\d.])\d{16,}(?=[],])")
+_POINT, _EXPONENT = re.compile(r"\.0(?=[],])"), re.compile(r"e-0(?=[789])")
+_RARE = re.compile(r"-0\.0(?=[],])|-?\d+(?:\.\d+)?e(?:-0[1-6]|\+\d+)|(?<![\d.])\d{16,}(?=[],])")
 
 
 def canonical_json(value: Any) -> bytes:
@@ -128,7 +129,8 @@ def canonical_json(value: Any) -> bytes:
     if isinstance(value, list | tuple):
         text = json.dumps(value, separators=(",", ":"))
         if _ONLY_NUMBERS.fullmatch(text):
-            return _OTHERWISE.sub(lambda found: rfc8785.dumps(float(found[0])).decode(), text).encode()
+            text = _RARE.sub(lambda found: rfc8785.dumps(float(found[0])).decode(), text)
+            return _EXPONENT.sub("e-", _POINT.sub("", text)).encode()
         return b"[" + b",".join(map(canonical_json, value)) + b"]"
     return rfc8785.dumps(_floats(value))
 
