@@ -118,7 +118,13 @@ class Instance(Record):
 # number, a zero in a small exponent; and rare numbers: zero with a sign, other exponents, integers that are no double.
 _ONLY_NUMBERS = re.compile(r"[][0-9eE+.,nul-]*")
 _POINT, _EXPONENT = re.compile(r"\.0(?=[],])"), re.compile(r"e-0(?=[789])")
-_RARE = re.compile(r"-0\.0(?=[],])|-?\d+(?:\.\d+)?e(?:-0[1-6]|\+\d+)|(?<![\d.])\d{16,}(?=[],])")
+_RARE = re.compile(r"-0\.0(?=[],])|-?\d+(?:\.\d+)?e(?:-0[56]|\+\d+)")
+_MARKS_OF_RARE = ("e-05", "e-06", "e+", "-0.0")
+_LONG = re.compile(r"(?<=[[,-])\d{16,}(?=[],])")
+
+
+def _as_double(found: re.Match[str]) -> str:
+    return rfc8785.dumps(float(found[0])).decode()
 
 
 def canonical_json(value: Any) -> bytes:
@@ -129,7 +135,8 @@ def canonical_json(value: Any) -> bytes:
     if isinstance(value, list | tuple):
         text = json.dumps(value, separators=(",", ":"))
         if _ONLY_NUMBERS.fullmatch(text):
-            text = _RARE.sub(lambda found: rfc8785.dumps(float(found[0])).decode(), text)
+            text = _RARE.sub(_as_double, text) if any(mark in text for mark in _MARKS_OF_RARE) else text
+            text = _LONG.sub(_as_double, text)
             return _EXPONENT.sub("e-", _POINT.sub("", text)).encode()
         return b"[" + b",".join(map(canonical_json, value)) + b"]"
     return rfc8785.dumps(_floats(value))
