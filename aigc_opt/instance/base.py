@@ -120,7 +120,7 @@ _ONLY_NUMBERS = re.compile(r"[][0-9eE+.,nul-]*")
 _POINT, _EXPONENT = re.compile(r"\.0(?=[],])"), re.compile(r"e-0(?=[789])")
 _RARE = re.compile(r"-0\.0(?=[],])|-?\d+(?:\.\d+)?e(?:-0[56]|\+\d+)")
 _MARKS_OF_RARE = ("e-05", "e-06", "e+", "-0.0")
-_LONG = re.compile(r"(?<=[[,-])\d{16,}(?=[],])")
+_LONG = re.compile(r"(?<=[\[,-])\d{16,}(?=[\],])")
 
 
 def _as_double(found: re.Match[str]) -> str:
