@@ -282,7 +282,7 @@ def test_time_limit_gives_what_there_is():
         began = time.perf_counter()
         result = aigc_opt.solve(instance, time_limit=limit, gap=1e-9)
         assert result.status == "feasible" and result.limit == "time"
-        assert time.perf_counter() - began < limit + 6
+        assert time.perf_counter() - began < limit + 2
         assert 0 < result.lower_bound <= result.objective
         assert aigc_opt.check(instance, result).feasible
 

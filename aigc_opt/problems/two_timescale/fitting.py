@@ -26,8 +26,8 @@ cache exactly takes little longer."""
 FITTED_AT_MOST = 5_000
 """Caches of a frame that splits are worked out for at once, the cheapest."""
 
-VALUES_AT_ONCE = 8_000_000
-"""Pairs of a slot and a cache that are worked on together: a bound on memory."""
+VALUES_AT_ONCE, SLOTS_AT_ONCE = 8_000_000, 5_000
+"""Pairs of a slot and a cache, and slots, that are worked on together: for memory, and between looks at the clock."""
 
 
 def side_cuts(frames: Frames, of: np.ndarray, sides: Sides, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +94,7 @@ def fit_splits(
         below[t] = k[np.argsort(value[k], kind="stable")][:FITTED_AT_MOST]
         if len(k):
             pairs += slots * len(below[t])
-            if groups[-1] and pairs > VALUES_AT_ONCE:
+            if groups[-1] and (pairs > VALUES_AT_ONCE or (len(groups[-1]) + 1) * slots > SLOTS_AT_ONCE):
                 groups.append([])
                 pairs = slots * len(below[t])
             groups[-1].append(t)
