@@ -121,7 +121,7 @@ def _placement(instance: DeploymentInstance, t: int, stored: np.ndarray, loaded:
             if _exceeds(used - limit, limit):
                 yield Violation(name, _at(instance, t, j), used - limit)
         for m in np.flatnonzero(loaded[j] - stored[j] > TOLERANCE):
-            yield Violation("on_disk", _at(instance, t, j, m), float(loaded[j, m] - stored[j, m]))
+            yield Violation("on_disk", _at(instance, t, j, int(m)), float(loaded[j, m] - stored[j, m]))
 
 
 def _shares(instance: DeploymentInstance, t: int, routing: np.ndarray, loaded: np.ndarray) -> Iterator[Violation]:
@@ -170,7 +170,8 @@ def _delay(instance: DeploymentInstance, t: int, routing: np.ndarray) -> float |
                 if (abs(routing[i, :, j][instance.arrivals[t, i] > 0]) > TOLERANCE).any():
                     return None
                 continue
-            way = 0.0 if i == j else float(instance.peer_delay_s[i, j])
+            away = instance.peer_delay_s
+            way = 0.0 if i == j or away is None else float(away[i, j])
             total += float(np.dot(requests, way + generation))
         to_cloud = instance.arrivals[t, i] * routing[i, :, -1]
         total += float(np.dot(to_cloud, instance.cloud_delay_s))

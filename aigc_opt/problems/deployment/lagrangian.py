@@ -50,8 +50,10 @@ def lagrangian(task: Task) -> Found:
     def offer(stored: np.ndarray, loaded: np.ndarray, event: str) -> bool:
         nonlocal best
         solution = complete(instance, costs, stored, loaded, control)
-        checked = None if solution is None else task.check(solution)
-        if checked is None or not checked.feasible or checked.objective is None:
+        if solution is None:
+            return False
+        checked = task.check(solution)
+        if not checked.feasible or checked.objective is None:
             return False
         if best is not None and checked.objective >= best[0] - 1e-9 * abs(best[0]):
             return False
@@ -61,6 +63,7 @@ def lagrangian(task: Task) -> Found:
 
     nothing = np.zeros(instance.shape, dtype=np.int8)
     offer(nothing, nothing, "cloud only")
+    assert best is not None  # the cloud may serve everything
     start = vector = relaxation.vector(relaxation.first_prices())
     least, shares = -np.inf, np.stack([nothing, nothing]).astype(float)
     pricing = control.part(PRICES_SHARE)

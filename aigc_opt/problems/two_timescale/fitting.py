@@ -88,7 +88,9 @@ def fit_splits(
     """
     slots = frames.episode.slots
     values = {t: value.copy() for t, (_, value) in listed.items()}
-    below, groups, pairs = {}, [[]], 0
+    below: dict[int, np.ndarray] = {}
+    groups: list[list[int]] = [[]]
+    pairs = 0
     for t, value in values.items():
         k = np.flatnonzero(value < cutoff[t])
         below[t] = k[np.argsort(value[k], kind="stable")][:FITTED_AT_MOST]
@@ -103,7 +105,16 @@ def fit_splits(
     return values
 
 
-def _fit(caches_of, below, values, frames, first, cutoff, linear, control) -> None:
+def _fit(
+    caches_of: dict[int, np.ndarray],
+    below: dict[int, np.ndarray],
+    values: dict[int, np.ndarray],
+    frames: Frames,
+    first: np.ndarray,
+    cutoff: np.ndarray,
+    linear: np.ndarray,
+    control: Control,
+) -> None:
     """Do what `fit_splits` says for some frames; `values` is changed."""
     e, slots = frames.episode, frames.episode.slots
     waiting = {t: np.isin(np.arange(len(values[t])), below[t]) for t in caches_of}
@@ -120,11 +131,11 @@ def _fit(caches_of, below, values, frames, first, cutoff, linear, control) -> No
         cuts = [side_cuts(frames, of, sides, side) for side in (0, 1)]
         references = {}
         for i, t in enumerate(of.tolist()):
-            rows, k = slice(i * slots, (i + 1) * slots), below[t]
+            part, k = slice(i * slots, (i + 1) * slots), below[t]
             own = caches_of[t][k]
             if t not in fitted:
-                fitted[t] = _Fitted(own, sides, rows)
-            values[t][k] = np.maximum(values[t][k], fitted[t].add(sides, cuts, rows) + own @ linear[t])
+                fitted[t] = _Fitted(own, sides, part)
+            values[t][k] = np.maximum(values[t][k], fitted[t].add(sides, cuts, part) + own @ linear[t])
             number = waiting[t].sum()
             waiting[t] &= values[t] < cutoff[t]
             left = np.flatnonzero(waiting[t])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -208,7 +209,7 @@ def close_frames(
     slot_relative: float,
     control: Control,
     linear: np.ndarray | None = None,
-    report=lambda event: None,
+    report: Callable[[str], None] = lambda event: None,
 ) -> dict[int, Listed]:
     """Narrow the interval of every frame, over all caches, until their widths sum to `target`.
 
@@ -244,7 +245,7 @@ def close_frames(
     def settle(t: int) -> None:
         interval.lower[t] = max(interval.lower[t], min(lists[t].lower, interval.upper[t]))
 
-    def widest(which) -> list[int]:
+    def widest(which: Iterable[int]) -> list[int]:
         return sorted(which, key=lambda t: interval.lower[t] - interval.upper[t])
 
     def solve(most: int, which: list[int]) -> bool:

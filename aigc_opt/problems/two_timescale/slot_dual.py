@@ -64,17 +64,17 @@ class Response:
         if low is not None and high is not None:
             self._cost = [np.where((k < low) | (k > high), np.inf, cost) for k, cost in enumerate(self._cost)]
         self._toll = None if toll is None else toll[:, None]
-        if toll is not None:
+        if self._toll is not None:
+            paid = self._toll
             # Vertices pay the toll; one more stands where it begins, on its better side. The curve is at its best at
             # one of them at every price: it is linear in between, and jumps only there.
             many = curves.many[self.model]
             inside = (many > curves.least) & (many < curves.most)
             there = np.where(inside, curves.value(self.model, np.clip(many, curves.least, curves.most)), np.inf)
-            self._cost = [
-                cost + np.where(at >= many, self._toll, 0.0) for at, cost in zip(self._steps, self._cost, strict=True)
-            ]
-            self._steps.append(np.where(self._toll < 0, many, many * (1 - 1e-12)))
-            self._cost.append(there + np.minimum(self._toll, 0.0))
+            vertices = zip(self._steps, self._cost, strict=True)
+            self._cost = [cost + np.where(at >= many, paid, 0.0) for at, cost in vertices]
+            self._steps.append(np.where(paid < 0, many, many * (1 - 1e-12)))
+            self._cost.append(there + np.minimum(paid, 0.0))
         self._smooth = curves.smooth[self.model] if curves.smooth.any() else None
         self._any_free = bool(np.any(free))
 

@@ -76,9 +76,9 @@ def split_slots(
         k = np.flatnonzero(sign * (count - number - side) > 1e-9)
         if not len(k):
             continue
-        limit, own = number[k] + side, tuple(values[k] for values in given)
+        limit, own = number[k] + side, _rows(given, k)
         left, value_left, slope_left = np.zeros(len(k)), found.bound[k], sign * (count[k] - limit)
-        right, value_right, slope_right = furthest[k], None, None
+        right, value_right, slope_right = furthest[k], np.zeros(len(k)), np.zeros(len(k))
         best = value_left.copy()
         for step in range(ROUNDS):
             if step == 0:
@@ -92,7 +92,7 @@ def split_slots(
                 if not going.any():
                     break
                 k, limit, best, at = k[going], limit[going], best[going], at[going]
-                own = tuple(values[going] for values in own)
+                own = _rows(own, going)
                 left, value_left, slope_left = left[going], value_left[going], slope_left[going]
                 right, value_right, slope_right = right[going], value_right[going], slope_right[going]
             here = slot_dual(curves, budget, *own, tolerance=TOLERANCE, toll=sign * at)
@@ -112,6 +112,15 @@ def split_slots(
             value_left, value_right = np.where(more, value, value_left), np.where(more, value_right, value)
             slope_left, slope_right = np.where(more, slope, slope_left), np.where(more, slope_right, slope)
     return Sides(number, toll=toll, **ends)
+
+
+Slots = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Model, cloud, weight and free of some slots, as `slot_dual` takes them."""
+
+
+def _rows(slots: Slots, which: np.ndarray) -> Slots:
+    model, cloud, weight, free = slots
+    return model[which], cloud[which], weight[which], free[which]
 
 
 def _many_of(dual: Dual, weight: np.ndarray, many: np.ndarray, budget: float) -> np.ndarray:
