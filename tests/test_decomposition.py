@@ -8,11 +8,12 @@ import itertools
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.optimize import linprog
 
 from aigc_opt.control import Control
 from aigc_opt.decomposition.alternating import alternate
 from aigc_opt.decomposition.benders import Answered, Master, Rows, solve_benders
-from aigc_opt.decomposition.lagrangian import SmoothDual, smooth_ascent
+from aigc_opt.decomposition.lagrangian import SmoothDual, average_points, smooth_ascent
 from aigc_opt.errors import SolverError
 from aigc_opt.program import INF, ProgramBuilder
 
@@ -161,3 +162,29 @@ def test_benders_refuses_a_cut_that_is_wrong():
 
     with pytest.raises(SolverError, match="a cut is wrong"):
         solve_benders(Master(program), boasting, np.r_[np.ones(5), np.zeros(9)], lambda upper: 0.0, Control())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_averages_solve_matrix_games(seed):
+    """Multipliers are one side's mixture, points the other's: every bound is below the value, and the last ones near."""
+    random = np.random.default_rng(seed)
+    games = random.normal(0, 1, (3, 4, 5))
+    every = np.arange(5)
+
+    def best_multipliers(of, points):
+        costs = np.einsum("akm,am->ak", games[of], points)
+        return (costs == costs.max(axis=1, keepdims=True)).astype(float)
+
+    def dual(of, mixtures):
+        costs = np.einsum("akm,ak->am", games[of], mixtures)
+        return (every == costs.argmin(axis=1)[:, None]).astype(float), costs.min(axis=1)
+
+    found = average_points(best_multipliers, dual, np.full((3, 5), 0.2), 2000, Control())
+    for game, lower, mixture, point in zip(games, found.lower, found.multipliers, found.average, strict=True):
+        least = linprog(
+            np.r_[np.zeros(5), 1.0], A_ub=np.c_[game, -np.ones(4)], b_ub=np.zeros(4), A_eq=[[1.0] * 5 + [0.0]], b_eq=[1.0],
+            bounds=[(0, None)] * 5 + [(None, None)],
+        ).fun  # fmt: skip
+        assert lower == pytest.approx((mixture @ game).min()) and lower <= least + 1e-9
+        assert lower >= least - 0.05 and (game @ point).max() <= least + 0.05
+    assert len(average_points(best_multipliers, dual, np.full((3, 5), 0.2), 2000, Control(), found.lower - 1).met) < 9
