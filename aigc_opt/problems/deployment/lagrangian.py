@@ -21,14 +21,21 @@ from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.result import Proof, gap_of
 
-TEMPERATURES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
+DEARNESS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.0)
+"""Prices to start from (`Relaxation.first_prices`): the best of these, because where nearly all is served at the edge the
+first are far too high, and each step down takes as long as many good ones."""
+
+TEMPERATURES = (1e-3, 3e-4, 1e-4, 3e-5)
 """Of the soft minimum, in units of the mean cost of sending a (slot, server, model)'s requests to the cloud."""
 
-ITERATIONS = 400
+ITERATIONS = 150
 """Steps at each temperature."""
 
 PRICES_SHARE = 0.5
 """Share of the time limit for prices and the points repaired on the way."""
+
+ROUTING_SHARE = 0.2
+"""Share of the time that is left for routing a point exactly."""
 
 DOUBT = 0.2
 """What a plan is believed to save, as a part, in slots in which the prices do not want it."""
@@ -49,7 +56,7 @@ def lagrangian(task: Task) -> Found:
 
     def offer(stored: np.ndarray, loaded: np.ndarray, event: str) -> bool:
         nonlocal best
-        solution = complete(instance, costs, stored, loaded, control)
+        solution = complete(instance, costs, stored, loaded, control.part(ROUTING_SHARE))
         checked = None if solution is None else task.check(solution)
         if checked is None or not checked.feasible or checked.objective is None:
             return False
@@ -61,31 +68,77 @@ def lagrangian(task: Task) -> Found:
 
     nothing = np.zeros(instance.shape, dtype=np.int8)
     offer(nothing, nothing, "cloud only")
-    start = vector = relaxation.vector(relaxation.first_prices())
+    if task.start is not None and np.shape(task.start.stored) == np.shape(task.start.loaded) == instance.shape:
+        offer(task.start.stored, task.start.loaded, "starting point")
+    scale = vector = relaxation.vector(relaxation.first_prices())
     least, shares = -np.inf, np.stack([nothing, nothing]).astype(float)
+    for dearness in DEARNESS:
+        prices = relaxation.first_prices(dearness)
+        priced = relaxation.evaluate(prices, TEMPERATURES[0] * relaxation.unit)
+        if priced.value > least:
+            least, vector = priced.value, relaxation.vector(prices)
+        if control.stop is not None:
+            break
+    control.report("prices", lower_bound=least)
     pricing = control.part(PRICES_SHARE)
     for index, temperature in enumerate(TEMPERATURES):
         if control.stop is not None:
             break
         ascent = pricing.part(1.0 / (len(TEMPERATURES) - index))
         scaled = temperature * relaxation.unit
-        vector = smooth_ascent(relaxation.dual, vector, ascent, [scaled], ITERATIONS, start)
+        vector = smooth_ascent(relaxation.dual, vector, ascent, [scaled], ITERATIONS, scale)
         priced = relaxation.evaluate(relaxation.prices(vector), scaled)
         if priced.value > least:
             least, shares = priced.value, np.stack([priced.stored, priced.loaded])
         control.report("prices", lower_bound=least)
         if control.stop is not None:
             break
-        plans = _repaired(task, costs, relaxation, vector, priced.loaded)
-        offer(plans.stored, plans.loaded, "repaired from prices")
+        plans = _rounded(task, costs, relaxation, vector)
+        offer(plans.stored, plans.loaded, "rounded from prices")
+        if np.prod(instance.shape) <= PARTS:
+            plans = _repaired(task, costs, relaxation, vector, priced.loaded)
+            offer(plans.stored, plans.loaded, "repaired from prices")
         gap = gap_of(best[0], least)
         if gap is not None and gap <= task.gap:
             return Found(best[1], least, Proof.DUAL)
     if control.stop is None and np.prod(instance.shape) <= PARTS:
         built = DeploymentProgram(instance)
         tolerance = max(task.gap, 1e-4)
-        improve(built, lambda: shares, lambda: best[1], offer, control, task.seed, tolerance)
+        improve(built, lambda: (built.program, shares), lambda: best[1], offer, control, task.seed, tolerance)
     return Found(best[1], least, Proof.DUAL, control.stop)
+
+
+def _rounded(task: Task, costs: Costs, relaxation: Relaxation, vector: np.ndarray) -> Plans:
+    """Make a placement that keeps the limits of disk, GPU memory and loads from prices alone: fast, for any size.
+
+    Each server takes its models one after the other, those first that earn most at the prices for the room that they
+    take, each on its shortest path where there is room; what a request earns at its price counts once, wherever it goes.
+    """
+    prices, plans = relaxation.prices(vector), Plans(task.instance, costs)
+    slots, servers, models = task.instance.shape
+    earned = relaxation.evaluate(prices, relaxation.unit).earned
+    pairs = np.stack(np.unravel_index(np.arange(servers * models), (servers, models)), axis=1)
+    value, states = plans.best_plans(pairs, earned.transpose(1, 2, 0).reshape(len(pairs), slots))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.nan_to_num(costs.size_gb / costs.storage_gb[:, None], posinf=1.0)
+        memory = np.nan_to_num(costs.memory_gb / costs.gpu_memory_gb[:, None], posinf=1.0)
+    counts = [(states == state).sum(axis=1).reshape(servers, models) for state in (1, 2)]
+    room = np.maximum((counts[0] + counts[1]) * size, counts[1] * memory)
+    score = np.where(value > 0, value, 0.0).reshape(servers, models) / np.maximum(room, 1e-9)
+    order = np.argsort(-score, axis=1, kind="stable")
+    at = np.arange(servers)
+    for m in order.T:
+        if task.control.stop is not None:
+            break
+        _, states = plans.best_plans(np.stack([at, m], axis=1), earned[:, at, m].T)
+        plans.stored[:, at, m] = states.T >= 1
+        plans.loaded[:, at, m] = states.T == 2
+        before = task.instance.initial_loaded[at, m]
+        loads = np.maximum(0, np.diff(plans.loaded[:, at, m], axis=0, prepend=before[None].astype(np.int8)))
+        plans.storage_gb -= costs.size_gb[m] * plans.stored[:, at, m]
+        plans.gpu_memory_gb -= costs.memory_gb[m] * plans.loaded[:, at, m]
+        plans.energy_j -= costs.load_j[m] * loads
+    return plans
 
 
 def _repaired(task: Task, costs: Costs, relaxation: Relaxation, vector: np.ndarray, loaded: np.ndarray) -> Plans:
