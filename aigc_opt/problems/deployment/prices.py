@@ -28,7 +28,6 @@ from aigc_opt.decomposition.lagrangian import SmoothDual
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.costs import Costs
 
-
 NEVER = 1e100
 """Cost of a route that there is not, so that it earns nothing at any price."""
 

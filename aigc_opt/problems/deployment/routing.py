@@ -15,6 +15,9 @@ from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.program import ProgramBuilder
 from aigc_opt.solvers import Answer, Highs
 
+Guide = tuple[np.ndarray, np.ndarray]
+"""What a GPU-second and a joule at each server are thought to be worth, each of shape (T, E)."""
+
 BATCH = 20_000
 """Columns of one routing program, unless a single slot has more: slots are batched, and the clock is asked between."""
 
@@ -39,7 +42,11 @@ def best_routing(
 
 
 def priced_routing(
-    instance: DeploymentInstance, costs: Costs, loaded: np.ndarray, control: Control | None = None
+    instance: DeploymentInstance,
+    costs: Costs,
+    loaded: np.ndarray,
+    control: Control | None = None,
+    guide: Guide | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Cheapest routing when `loaded` models serve, and what one more GPU-second or joule would save.
 
@@ -47,6 +54,8 @@ def priced_routing(
     ----------
     loaded : ndarray, shape (T, E, M)
         0 or 1.
+    guide : pair of ndarray, shape (T, E), optional
+        What a GPU-second and a joule at each server are thought to be worth, for slots in which the work is stopped.
 
     Returns
     -------
@@ -76,7 +85,8 @@ def priced_routing(
             price_s[batch], price_j[batch] = found_prices
             continue
         for t in batch:
-            _next_cheapest(instance.arrivals[t], costs, loaded[t], left_j[t], routing[t])
+            worth = (price_s[t], price_j[t]) if guide is None else (guide[0][t], guide[1][t])
+            _next_cheapest(instance.arrivals[t], costs, loaded[t], left_j[t], worth, routing[t])
     return routing, price_s, price_j
 
 
@@ -88,36 +98,47 @@ def _batches(instance: DeploymentInstance, loaded: np.ndarray, slots: np.ndarray
 
 
 def _next_cheapest(
-    arrivals: np.ndarray, costs: Costs, loaded: np.ndarray, left_j: np.ndarray, routing: np.ndarray
+    arrivals: np.ndarray,
+    costs: Costs,
+    loaded: np.ndarray,
+    left_j: np.ndarray,
+    worth: tuple[np.ndarray, np.ndarray],
+    routing: np.ndarray,
 ) -> None:
     """Route one slot without a linear program, into `routing` [E, M, E + 1]: quick, feasible, not the best.
 
-    All requests go their cheapest way; a server that cannot serve all serves an equal share of them and is full, and
-    what is left over goes its next cheapest way, at last to the cloud.
+    All requests go their cheapest way, where a server's GPU-seconds and joules [E] cost what they are `worth`; a server
+    that cannot serve all serves an equal share of them and is full, and what is left over goes its next cheapest way.
+    What then is for the cloud goes once more the cheapest way at no such cost, as far as there is room.
     """
-    servers, models = arrivals.shape
+    servers = len(arrivals)
     left_s, left_j, left, full = costs.gpu_s.copy(), left_j.copy(), arrivals.astype(float), np.zeros(servers, bool)
     origin, model = np.indices(arrivals.shape)
+    cloud = costs.serve[:, :, servers]
+    open_ways = np.where(loaded.T > 0.5, costs.serve[:, :, :servers], np.inf)
+    toll = costs.work_s[:, None] * worth[0] + costs.work_j[:, None] * worth[1]  # [M, E]
     routing[...] = 0.0
-    while not full.all():
-        way = np.where((loaded.T > 0.5) & ~full, costs.serve[:, :, :servers], np.inf)
-        chosen = way.argmin(axis=2)
-        left_over = np.where((way.min(axis=2) < costs.serve[:, :, servers]), left, 0.0)
-        if not left_over.any():
-            break
-        use_s = np.bincount(chosen.ravel(), (left_over * costs.work_s).ravel(), servers)
-        use_j = np.bincount(chosen.ravel(), (left_over * costs.work_j).ravel(), servers)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            part = np.minimum(np.where(use_s > 0, left_s / use_s, np.inf), np.where(use_j > 0, left_j / use_j, np.inf))
-        full |= part < 1.0
-        part = np.clip(part, 0.0, 1.0)
-        served = left_over * part[chosen]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            routing[origin, model, chosen] += np.where(arrivals > 0, served / arrivals, 0.0)
-        left = np.maximum(0.0, left - served)
-        left_s, left_j = np.maximum(0.0, left_s - part * use_s), np.maximum(0.0, left_j - part * use_j)
-        if (part >= 1.0).all():
-            break
+    for ways in (open_ways + toll, open_ways):
+        while not full.all():
+            way = np.where(full, np.inf, ways)
+            chosen = way.argmin(axis=2)
+            wanted = np.where(way.min(axis=2) < cloud, left, 0.0)
+            use_s = np.bincount(chosen.ravel(), (wanted * costs.work_s).ravel(), servers)
+            use_j = np.bincount(chosen.ravel(), (wanted * costs.work_j).ravel(), servers)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                able_s, able_j = (
+                    np.where(use_s > 0, left_s / use_s, np.inf),
+                    np.where(use_j > 0, left_j / use_j, np.inf),
+                )
+                part = np.minimum(able_s, able_j)
+                full |= part < 1.0
+                part = np.minimum(part, 1.0)
+                served = wanted * part[chosen]
+                routing[origin, model, chosen] += np.where(arrivals > 0, served / arrivals, 0.0)
+            left = np.maximum(0.0, left - served)
+            left_s, left_j = np.maximum(0.0, left_s - part * use_s), np.maximum(0.0, left_j - part * use_j)
+            if (part >= 1.0).all():
+                break
     routing[:, :, servers] = np.maximum(0.0, 1.0 - routing[:, :, :servers].sum(axis=2))
 
 
@@ -127,10 +148,11 @@ def complete(
     stored: np.ndarray,
     loaded: np.ndarray,
     control: Control | None = None,
+    guide: Guide | None = None,
 ) -> DeploymentSolution | None:
     """Return a placement with its best routing, or None where its loads take more energy than there is."""
-    routing = best_routing(instance, costs, loaded, control)
-    return None if routing is None else DeploymentSolution(stored, loaded, routing)
+    found = priced_routing(instance, costs, loaded, control, guide)
+    return None if found is None else DeploymentSolution(stored, loaded, found[0])
 
 
 def cheapest_ways(
