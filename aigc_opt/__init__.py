@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from aigc_opt.evaluation import Report, evaluate
     from aigc_opt.instance.files import load, save
     from aigc_opt.instance.fit import fit
-    from aigc_opt.instance.generate import generate_deployment, generate_offloading, generate_two_timescale
+    from aigc_opt.instance.generate import generate_deployment, generate_two_timescale
+    from aigc_opt.instance.generate_offloading import generate_offloading
     from aigc_opt.instance.sample import sample
     from aigc_opt.problems.offloading import sensitivity
     from aigc_opt.result import Check, Result, Status, Violation
@@ -33,7 +34,8 @@ _HOME = {
     "aigc_opt.certificates": ("certify", "check_certificate"),
     "aigc_opt.instance.files": ("load", "save"),
     "aigc_opt.instance.fit": ("fit",),
-    "aigc_opt.instance.generate": ("generate_deployment", "generate_offloading", "generate_two_timescale"),
+    "aigc_opt.instance.generate": ("generate_deployment", "generate_two_timescale"),
+    "aigc_opt.instance.generate_offloading": ("generate_offloading",),
     "aigc_opt.instance.sample": ("sample",),
     "aigc_opt.problems.offloading": ("sensitivity",),
     "aigc_opt.tradeoffs.front": ("Front", "front"),

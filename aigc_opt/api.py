@@ -15,7 +15,8 @@ from typing import Any
 from aigc_opt.control import Control, Progress
 from aigc_opt.errors import Fault, InputError, SolverError
 from aigc_opt.instance.base import Instance
-from aigc_opt.instance.files import SOLUTION_BYTES, load, read_json, write_text
+from aigc_opt.instance.fields import is_real
+from aigc_opt.instance.files import SOLUTION_BYTES, loaded, read_json, write_text
 from aigc_opt.problems.problem import Found, Problem, Task, problem_of
 from aigc_opt.result import (
     Check,
@@ -23,16 +24,14 @@ from aigc_opt.result import (
     Result,
     Solution,
     Status,
+    contradicts,
     gap_of,
     is_result,
     record_violations,
     result_faults,
     result_from_dict,
+    status_of,
 )
-
-CONTRADICTION = 1e-6
-"""A lower bound this far (relative) above a checked point is not rounding: one of the two is wrong."""
-
 
 PACKAGES_OF_SOLVER = {"scip": ("pyomo", "pyscipopt")}
 """Packages that a solver's numbers depend on, beyond those of every result."""
@@ -84,7 +83,7 @@ def solve(
         If the method's point is refused by the checker, or its bound contradicts it.
 
     """
-    problem, name, task = asked(_loaded(instance), method, solver, gap, time_limit, seed, bound, progress, start)
+    problem, name, task = asked(loaded(instance), method, solver, gap, time_limit, seed, bound, progress, start)
     with task.control.catching_interrupts():
         return _result(problem, task, name, problem.methods[name](task))
 
@@ -115,7 +114,10 @@ def asked(
         faults.append(f"method must be one of {', '.join(problem.methods)}, got {name!r}")
     if solver is not None and solver not in problem.solvers:
         faults.append(f"solver must be one of {', '.join(problem.solvers)} for {problem.name}, got {solver!r}")
-    if not (_is_number(gap) and 0 <= gap < math.inf):
+    only = problem.method_of_solver.get(solver or "")
+    if only is not None and name != only:
+        faults.append(f"solver {solver} is for method {only} only, not for {name}")
+    if not (is_real(gap) and gap >= 0):
         faults.append(f"gap must be a finite number >= 0, got {gap}")
     faults += _faults_of_limits(time_limit, seed)
     if start is not None and name not in problem.starts:
@@ -150,7 +152,7 @@ def bound(
         If an argument or the file is not what it must be.
 
     """
-    instance = _loaded(instance)
+    instance = loaded(instance)
     problem = problem_of(instance)
     if faults := _faults_of_limits(time_limit, seed):
         raise InputError(problem.name, faults)
@@ -175,13 +177,15 @@ def check(instance: Instance | str | os.PathLike[str], solution: Solution | Resu
         If a file is malformed, or a result is of another instance or has no solution.
 
     """
-    instance = _loaded(instance)
+    instance = loaded(instance)
     problem = problem_of(instance)
+    data: dict[str, Any] | None
     if isinstance(solution, Result):
-        point, data = solution.solution, solution.to_dict()
+        data = solution.to_dict()
         faults = list(result_faults(data, instance))
-        if faults:
+        if solution.solution is None or faults:
             raise InputError("result", faults)
+        point = solution.solution
     elif isinstance(solution, str | os.PathLike):
         point, data = _read_solution(solution, instance, problem)
     elif hasattr(solution, "to_dict"):
@@ -203,7 +207,7 @@ def load_result(path: str | os.PathLike[str], instance: Instance | str | os.Path
         If it is malformed or of another instance.
 
     """
-    instance = _loaded(instance)
+    instance = loaded(instance)
     point, data = _read_solution(path, instance, problem_of(instance))
     if data is None:
         raise InputError(str(path), ["is a bare solution, expected a result"])
@@ -219,7 +223,7 @@ def load_solution(path: str | os.PathLike[str], instance: Instance | str | os.Pa
         If it is malformed or of another instance.
 
     """
-    instance = _loaded(instance)
+    instance = loaded(instance)
     return _read_solution(path, instance, problem_of(instance))[0]
 
 
@@ -234,7 +238,7 @@ def export(instance: Instance | str | os.PathLike[str], path: str | os.PathLike[
         If the ending is another one, or the file cannot be written.
 
     """
-    instance = _loaded(instance)
+    instance = loaded(instance)
     problem = problem_of(instance)
     ending = Path(path).suffix
     if ending not in (".lp", ".mps", ".tex"):
@@ -252,25 +256,13 @@ def export(instance: Instance | str | os.PathLike[str], path: str | os.PathLike[
 # --------------------------------------------------------------------------------------------------------- parts
 
 
-def _loaded(instance: Instance | str | os.PathLike[str]) -> Instance:
-    if isinstance(instance, Instance):
-        return instance
-    if isinstance(instance, str | os.PathLike):
-        return load(instance)
-    raise InputError("instance", [f"must be an instance or the path of one, got {type(instance).__name__}"])
-
-
 def _faults_of_limits(time_limit: float | None, seed: int) -> list[str]:
     faults = []
-    if time_limit is not None and not (_is_number(time_limit) and 0 < time_limit < math.inf):
+    if time_limit is not None and not (is_real(time_limit) and time_limit > 0):
         faults.append(f"time limit must be a finite number of seconds > 0, got {time_limit!r}")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         faults.append(f"seed must be an integer >= 0, got {seed!r}")
     return faults
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _read_solution(
@@ -289,7 +281,7 @@ def _read_solution(
             faults += [
                 Fault(f"solution.{fault.path}" if fault.path else "solution", fault.message) for fault in error.faults
             ]
-    if faults:
+    if point is None or faults:
         raise InputError(str(path), faults)
     return point, data
 
@@ -326,19 +318,14 @@ def judged(problem: Problem, task: Task, method: str, found: Found) -> Judged:
     if lower_bound is not None and not math.isfinite(lower_bound):
         lower_bound = None
     if lower_bound is not None and objective is not None and lower_bound > objective:
-        if lower_bound - objective > CONTRADICTION * max(1e-6, abs(objective)):
+        if contradicts(lower_bound, objective):
             raise SolverError(f"method {method} has a bound of {lower_bound} above its checked point of {objective}")
         # Rounding: a bound that is lowered stays a bound.
         lower_bound = objective
     if lower_bound is None and not found.infeasible:
         proof = Proof.NONE
     gap = gap_of(objective, lower_bound)
-    if found.infeasible:
-        status = Status.INFEASIBLE
-    elif objective is not None:
-        status = Status.OPTIMAL if gap is not None and gap <= task.gap else Status.FEASIBLE
-    else:
-        status = Status.UNKNOWN if lower_bound is None else Status.BOUND_ONLY
+    status = Status.INFEASIBLE if found.infeasible else status_of(objective, lower_bound, task.gap)
     task.control.report("infeasible" if found.infeasible else "done", objective, lower_bound)
     return Judged(status, objective, lower_bound, gap, proof, terms)
 
@@ -347,11 +334,7 @@ def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:
     """Return what a method found as a result."""
     worth = judged(problem, task, method, found)
     return Result(
-        instance={
-            "name": task.instance.name,
-            "problem": task.instance.problem,
-            "sha256": task.instance.sha256,
-        },
+        instance=task.instance.identity,
         method=method,
         status=worth.status,
         limit=found.limit,

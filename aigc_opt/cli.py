@@ -17,13 +17,15 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from aigc_opt.bench.commands import add_bench
+from aigc_opt.console import BAD_INPUT, DONE, INTERNAL, REFUSED, UNKNOWN, check_writable, put, say
 from aigc_opt.errors import InputError, MissingSolverError
 from aigc_opt.tradeoffs.commands import add_exploring
 
-DONE, REFUSED, BAD_INPUT, UNKNOWN, INTERNAL = range(5)
+if TYPE_CHECKING:
+    from aigc_opt.instance.base import Instance
 
 OUTPUT_HELP = "write the JSON result here; - = to standard output, and nothing else"
 
@@ -54,7 +56,7 @@ def run_command(argv: list[str] | None = None) -> int:
             raise
         lines = error.lines() if isinstance(error, InputError) else [str(error)]
         for line in lines:
-            _say(f"aigc-opt: {line}")
+            say(f"aigc-opt: {line}")
         status = BAD_INPUT
     except BrokenPipeError:
         # Whoever read our output has enough; Python would complain again when it closes standard output.
@@ -63,45 +65,32 @@ def run_command(argv: list[str] | None = None) -> int:
     except OSError as error:
         if arguments.debug:
             raise
-        _say(f"aigc-opt: standard output cannot be written: {error.strerror or error}")
+        say(f"aigc-opt: standard output cannot be written: {error.strerror or error}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = BAD_INPUT
     except KeyboardInterrupt:
-        _say("aigc-opt: interrupted")
+        say("aigc-opt: interrupted")
         status = UNKNOWN
     except MemoryError:
-        _say("aigc-opt: not enough memory for this instance")
+        say("aigc-opt: not enough memory for this instance")
         status = BAD_INPUT
     except Exception as error:
         if arguments.debug:
             raise
-        _say(f"aigc-opt: internal error, please report it (--debug shows where): {type(error).__name__}: {error}")
+        say(f"aigc-opt: internal error, please report it (--debug shows where): {type(error).__name__}: {error}")
         status = INTERNAL
     return status
 
 
-ATOMIC_CHARACTERS = 1024
-"""At most 4 bytes each, and so many bytes go into a pipe at once or not at all."""
-
-
-def _put(text: str) -> None:
-    """Write to standard output, whole even where a signal arrives while whoever reads is slow.
-
-    Where Python's output is unbuffered, what a signal cuts off from a single long write is lost.
-    """
-    for i in range(0, len(text), ATOMIC_CHARACTERS):
-        sys.stdout.write(text[i : i + ATOMIC_CHARACTERS])
-
-
-def _say(text: str) -> None:
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        pass  # nobody listens
-
-
-def _warn(message, category, filename, lineno, file=None, line=None) -> None:
-    _say(f"aigc-opt: warning: {message}")
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    say(f"aigc-opt: warning: {message}")
 
 
 # ------------------------------------------------------------------------------------------------------- commands
@@ -113,10 +102,11 @@ CERTIFYING_SHARE = 0.2
 
 def _solve(arguments: argparse.Namespace) -> int:
     from aigc_opt import api
+    from aigc_opt.instance.files import loaded
 
-    _check_writable(arguments.output)
+    check_writable(arguments.output)
     began = time.perf_counter()
-    instance = api.load(arguments.instance)
+    instance = loaded(arguments.instance)
     result = _with_progress(
         arguments,
         lambda progress: api.solve(
@@ -135,10 +125,11 @@ def _solve(arguments: argparse.Namespace) -> int:
 
 def _bound(arguments: argparse.Namespace) -> int:
     from aigc_opt import api
+    from aigc_opt.instance.files import loaded
 
-    _check_writable(arguments.output)
+    check_writable(arguments.output)
     began = time.perf_counter()
-    instance = api.load(arguments.instance)
+    instance = loaded(arguments.instance)
     result = _with_progress(
         arguments, lambda progress: api.bound(instance, time_limit=_solving_s(arguments), progress=progress)
     )
@@ -214,7 +205,6 @@ def _check_certificate(arguments: argparse.Namespace) -> int:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from aigc_opt.instance.files import dump_json, save
     from aigc_opt.instance.generate import GENERATORS
 
     options = {
@@ -222,26 +212,27 @@ def _generate(arguments: argparse.Namespace) -> int:
         for name, value in vars(arguments).items()
         if name in arguments.generator_options and value is not None
     }
-    instance = GENERATORS[arguments.problem](**options)
-    if arguments.output == "-":
-        _put(dump_json(instance.to_dict()))
-    else:
-        save(instance, arguments.output)
-        _say(f"wrote {arguments.output}: {instance.name}")
-    return DONE
+    return _give_instance(GENERATORS[arguments.problem](**options), arguments.output)
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    from aigc_opt.instance.files import dump_json, load, save
+    from aigc_opt.instance.files import loaded_as
     from aigc_opt.instance.sample import sample
+    from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
-    _check_writable(arguments.output)
-    episode = sample(load(arguments.instance), arguments.seed)
-    if arguments.output == "-":
-        _put(dump_json(episode.to_dict()))
+    check_writable(arguments.output)
+    return _give_instance(sample(loaded_as(TwoTimescaleInstance, arguments.instance), arguments.seed), arguments.output)
+
+
+def _give_instance(instance: Instance, output: str) -> int:
+    """Save an instance, or with ``-`` write it to standard output, arrays inline."""
+    from aigc_opt.instance.files import dump_json, save
+
+    if output == "-":
+        put(dump_json(instance.to_dict()))
     else:
-        save(episode, arguments.output)
-        _say(f"wrote {arguments.output}: {episode.name}")
+        save(instance, output)
+        say(f"wrote {output}: {instance.name}")
     return DONE
 
 
@@ -250,30 +241,31 @@ def _fit(arguments: argparse.Namespace) -> int:
     from aigc_opt.instance.fit import fit
     from aigc_opt.instance.measurements import read_measurements
 
-    _check_writable(arguments.output)
-    _check_writable(arguments.plot)
+    check_writable(arguments.output)
+    check_writable(arguments.plot)
     measurements = read_measurements(arguments.measurements)
     found = fit(measurements, arguments.quality, origin=arguments.measurements)
     for line in found.warnings:
-        _say(f"aigc-opt: warning: {line}")
+        say(f"aigc-opt: warning: {line}")
     if arguments.output is None:
         print(found.summary())
     elif arguments.output == "-":
-        _put(dump_json(found.to_dict()))
+        put(dump_json(found.to_dict()))
     else:
         found.save(arguments.output)
-        _say(f"wrote {arguments.output}: {found.quality.kind}, R^2 {found.r2['quality']:.4f}")
+        say(f"wrote {arguments.output}: {found.quality.kind}, R^2 {found.r2['quality']:.4f}")
     if arguments.plot is not None:
         from aigc_opt.plot.fitted_curves import save_fitted_curves
 
         save_fitted_curves(found, measurements, arguments.plot)
-        _say(f"wrote {arguments.plot}")
+        say(f"wrote {arguments.plot}")
     return DONE
 
 
 def _train(arguments: argparse.Namespace) -> int:
     from aigc_opt.control import Control
-    from aigc_opt.instance.files import load
+    from aigc_opt.instance.files import loaded_as
+    from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
     try:
         from aigc_opt.learning.settings import read_settings
@@ -281,21 +273,22 @@ def _train(arguments: argparse.Namespace) -> int:
     except ImportError:
         words = 'training needs torch, which is not installed; get it with: pip install "aigc_opt[learn]"'
         raise MissingSolverError(words) from None
-    process, settings = load(arguments.instance), read_settings(arguments.settings, arguments.algorithm)
+    process = loaded_as(TwoTimescaleInstance, arguments.instance)
+    settings = read_settings(arguments.settings, arguments.algorithm)
     settings_words = "" if arguments.settings is None else f" --settings {arguments.settings}"
     command = (
         f"aigc-opt train {arguments.instance} --algorithm {arguments.algorithm} --seed {arguments.seed}"
         f"{settings_words} -o {arguments.output}"
     )
-    show = None if arguments.quiet else lambda row: _say(f"{row.elapsed_s:8.1f} s  {row.event}")
+    show = None if arguments.quiet else lambda row: say(f"{row.elapsed_s:8.1f} s  {row.event}")
     control = Control(arguments.time_limit, show)
     trained = train(process, settings, arguments.seed, arguments.output, control, command)
     where = f"{arguments.output}: {trained.frames} of {trained.frames_wanted} frames"
     if trained.best is None:
-        _say(f"{where}, no agent validated yet; the same command goes on")
+        say(f"{where}, no agent validated yet; the same command goes on")
         return UNKNOWN
     goes_on = "" if trained.frames >= trained.frames_wanted else "; the same command goes on"
-    _say(f"{where}, the best agent's validated mean cost is {trained.best:.4f}{goes_on}")
+    say(f"{where}, the best agent's validated mean cost is {trained.best:.4f}{goes_on}")
     return DONE
 
 
@@ -304,8 +297,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from aigc_opt.instance.files import dump_json, load
 
     output, policies = arguments.output, arguments.policy
-    _check_writable(output)
-    _check_writable(arguments.picture)
+    check_writable(output)
+    check_writable(arguments.picture)
     names = list(dict.fromkeys(policies))
     report = evaluate(
         load(arguments.instance),
@@ -316,7 +309,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         time_limit=arguments.time_limit,
         workers=arguments.workers or os.cpu_count() or 1,
         journal=None if output in (None, "-") else f"{output}.episodes",
-        say=None if arguments.quiet else _say,
+        say=None if arguments.quiet else say,
     )
     if arguments.picture is not None:
         report.save_picture(arguments.picture)
@@ -326,7 +319,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     print(report.table())
     if output is not None:
         report.save(output)
-        _say(f"wrote {output}")
+        say(f"wrote {output}")
     return DONE
 
 
@@ -334,7 +327,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from aigc_opt import api
 
     api.export(arguments.instance, arguments.output)
-    _say(f"wrote {arguments.output}")
+    say(f"wrote {arguments.output}")
     return DONE
 
 
@@ -375,17 +368,17 @@ def _give(arguments: argparse.Namespace, instance: Any, result: Any, began: floa
     if arguments.certify is not None:
         result, lines = _certify(arguments, instance, result, began)
     for line in lines if arguments.output is not None else []:
-        _say(line)
+        say(line)
     if arguments.output is None:
         print("\n".join([_summary(instance, result), *lines]))
     else:
         if arguments.output == "-":
-            _put(dump_json(result.to_dict()))
+            put(dump_json(result.to_dict()))
         else:
             result.save(arguments.output)
-            _say(f"wrote {arguments.output}: {result!r}")
+            say(f"wrote {arguments.output}: {result!r}")
         for line in result.reasons:
-            _say(f"aigc-opt: infeasible: {_printable(line)}")
+            say(f"aigc-opt: infeasible: {_printable(line)}")
     if result.status is Status.INFEASIBLE:
         return REFUSED
     return UNKNOWN if result.status is Status.UNKNOWN else DONE
@@ -423,19 +416,6 @@ def _printable(line: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
-def _check_writable(output: str | None) -> None:
-    """Refuse a place for the result before hours are spent on it."""
-    if output in (None, "-"):
-        return
-    target = Path(output)
-    if target.is_dir():
-        raise InputError(output, ["cannot be written: is a folder, expected a file"])
-    if not target.parent.is_dir():
-        raise InputError(output, [f"cannot be written: there is no folder {str(target.parent)!r}"])
-    if not os.access(target.parent, os.W_OK):
-        raise InputError(output, ["cannot be written: permission denied"])
-
-
 # --------------------------------------------------------------------------------------------------------- parser
 
 
@@ -464,7 +444,9 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"aigc-opt {installed}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str, *parents) -> argparse.ArgumentParser:
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text, parents=[common, *parents])
         made.set_defaults(run=run)
         return made
@@ -547,7 +529,7 @@ def _generate_options(problems: Any, common: argparse.ArgumentParser) -> None:
     from aigc_opt.instance.generate import FAMILIES, GENERATORS
 
     for problem, generator in GENERATORS.items():
-        text = inspect.getdoc(generator).splitlines()[0]
+        text = (inspect.getdoc(generator) or problem).splitlines()[0]
         made = problems.add_parser(problem, parents=[common], help=text, description=text)
         arguments = inspect.signature(generator).parameters.values()
         made.set_defaults(generator_options=[argument.name for argument in arguments])

@@ -44,7 +44,7 @@ class InputError(AigcOptError, ValueError):
             for fault in self.faults
         ]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, tuple[Fault, ...]]]:
         return type(self), (self.origin, self.faults)
 
 

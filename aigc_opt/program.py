@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,7 +23,10 @@ INF = float("inf")
 MAGNITUDES = 1e9
 """Ratio of the largest to the smallest cost or coefficient from which on solving is warned of."""
 
-Labels = Callable[[], "list[tuple]"]
+Label = tuple[Any, ...]
+"""Where in its block a row or column belongs: slot, server, model, ..., as a person writes them."""
+
+Labels = Callable[[], Sequence[Label]]
 """Makes the index tuples of a block when names are asked for; solving never needs them."""
 
 
@@ -232,9 +236,9 @@ class ProgramBuilder:
             shape = np.broadcast_shapes(np.shape(row), np.shape(column), np.shape(coefficient))
             # Shifted before it is broadcast, and 32 bits wide as the solver's indices are: less to write.
             row = (np.asarray(row) + self._height).astype(np.int32, copy=False)
-            entry = [np.broadcast_to(part, shape).ravel() for part in (row, column, coefficient)]
-            keep = entry[2] != 0
-            self._entries.append(tuple(entry) if keep.all() else tuple(part[keep] for part in entry))
+            rows, columns, values = (np.broadcast_to(part, shape).ravel() for part in (row, column, coefficient))
+            keep = values != 0
+            self._entries.append((rows, columns, values) if keep.all() else (rows[keep], columns[keep], values[keep]))
         self._rows.append(Block(name, self._height, size, labels))
         self._row_lower.append(np.broadcast_to(lower, upper.shape).ravel())
         self._row_upper.append(upper.ravel())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aigc_opt.errors import Fault, InputError
 from aigc_opt.instance.base import Instance
-from aigc_opt.instance.fields import describe, path_of, quote
+from aigc_opt.instance.fields import describe, is_real, path_of, quote
 
 if TYPE_CHECKING:
     import pandas as pd  # imported where a table is made: it takes as long as solving a small instance
@@ -150,6 +150,23 @@ def gap_of(objective: float | None, lower_bound: float | None) -> float | None:
     return numerator / abs(objective) if objective != 0 else None
 
 
+CONTRADICTION = 1e-6
+"""A lower bound this far (relative) above a checked point is not rounding: one of the two is wrong."""
+
+
+def contradicts(lower_bound: float, objective: float) -> bool:
+    """Whether a lower bound is above a checked point by more than the checker's tolerance explains."""
+    return lower_bound - objective > CONTRADICTION * max(1e-6, abs(objective))
+
+
+def status_of(objective: float | None, lower_bound: float | None, tolerance: float) -> Status:
+    """Return the status of an interval whose relative gap may be `tolerance`."""
+    if objective is None:
+        return Status.UNKNOWN if lower_bound is None else Status.BOUND_ONLY
+    gap = gap_of(objective, lower_bound)
+    return Status.OPTIMAL if gap is not None and gap <= tolerance else Status.FEASIBLE
+
+
 @dataclass(frozen=True)
 class Result:
     """An interval that holds the optimum, as far as it was found, and where it came from.
@@ -262,15 +279,10 @@ def result_faults(data: dict[str, Any], instance: Instance) -> Iterable[Fault]:
         )
     for key in ("objective", "lower_bound"):
         value = data.get(key)
-        if not (
-            value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
-        ):
+        if value is not None and not is_real(value):
             yield Fault(key, f"must be a finite number or null, got {describe(value)}")
     terms = data.get("terms")
-    if terms is not None and not (
-        isinstance(terms, dict)
-        and all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in terms.values())
-    ):
+    if terms is not None and not (isinstance(terms, dict) and all(map(is_real, terms.values()))):
         yield Fault("terms", "must be an object of finite numbers or null")
     if data.get("solution") is None:
         yield Fault("solution", "this result has no solution")
@@ -346,15 +358,14 @@ def shape_faults(data: dict[str, Any]) -> list[Fault]:
     if not isinstance(head, dict) or not all(isinstance(head.get(key), str) for key in ("name", "problem", "sha256")):
         found.append(Fault("instance", "must be an object with name, problem and sha256"))
     for key in ("objective", "lower_bound", "gap", "runtime_s"):
-        if data[key] is not None and not _is_real(data[key]):
+        if data[key] is not None and not is_real(data[key]):
             found.append(Fault(key, f"must be a finite number or null, got {describe(data[key])}"))
     if not isinstance(rows, list) or not all(isinstance(row, dict) and set(row) == _TRACE for row in rows):
         found.append(Fault("trace", f"must be a list of objects with {', '.join(sorted(_TRACE))}"))
-    elif not all(_is_real(row["elapsed_s"]) for row in rows) or data["runtime_s"] is None:
+    elif not all(is_real(row["elapsed_s"]) for row in rows) or data["runtime_s"] is None:
         found.append(Fault("trace", "must have a number of seconds in every row, and the result a runtime_s"))
-    if data["terms"] is not None and not (
-        isinstance(data["terms"], dict) and all(map(_is_real, data["terms"].values()))
-    ):
+    terms = data["terms"]
+    if terms is not None and not (isinstance(terms, dict) and all(map(is_real, terms.values()))):
         found.append(Fault("terms", "must be an object of finite numbers or null"))
     if not isinstance(data["certificate"], dict):
         found.append(Fault("certificate", f"must be an object, got {describe(data['certificate'])}"))
@@ -362,7 +373,3 @@ def shape_faults(data: dict[str, Any]) -> list[Fault]:
 
 
 _TRACE = {"elapsed_s", "objective", "lower_bound", "event"}
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -67,7 +67,7 @@ def shared(make: Callable[[], Made], name: str, *parts: np.ndarray | float | boo
     for part in parts:
         array = np.ascontiguousarray(part)
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(array)
+        digest.update(array.data)
     key = digest.digest()
     if key not in _kept.parts:
         _kept.parts[key] = make()

@@ -19,12 +19,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from aigc_opt.control import Control
 from aigc_opt.errors import MissingSolverError, SolverError
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.files import save
+from aigc_opt.program import Label
 from aigc_opt.result import Limit
 from aigc_opt.solvers import GRACE_S, Answer
 
@@ -42,6 +43,10 @@ STATUS = {
     "inforunbd": Answer.UNKNOWN,
 }
 """What SCIP's own words for its end mean."""
+
+
+Values = dict[tuple[str, Label], float]
+"""Values of a Pyomo model's variables, by component and index."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class ScipOutcome:
     limit: Limit | None
     objective: float | None
     bound: float | None
-    values: dict[tuple[str, tuple], float] | None
+    values: Values | None
 
 
 def require_scip() -> None:
@@ -131,11 +136,13 @@ def _run(path: Path, gap: float, control: Control, seed: int, on_news: Callable[
         start_new_session=True,  # so that Ctrl-C reaches only this process, which ends the child in order
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": _search_path()},
     )
+    stdout, stderr = child.stdout, child.stderr
+    assert stdout is not None and stderr is not None  # both are pipes
     lines: queue.Queue[bytes | None] = queue.Queue()
     errors: list[bytes] = []
     readers = [
-        threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True),
-        threading.Thread(target=lambda: errors.append(child.stderr.read()), daemon=True),
+        threading.Thread(target=_read_lines, args=(stdout, lines), daemon=True),
+        threading.Thread(target=lambda: errors.append(stderr.read()), daemon=True),
     ]
     for reader in readers:
         reader.start()
@@ -163,8 +170,8 @@ def _run(path: Path, gap: float, control: Control, seed: int, on_news: Callable[
         child.wait()
         for reader in readers:
             reader.join(1.0)
-        child.stdout.close()
-        child.stderr.close()
+        stdout.close()
+        stderr.close()
     if "status" not in last and control.stop is None:
         message = b"".join(errors).decode(errors="replace").strip().splitlines()
         raise SolverError(f"SCIP's process failed: {message[-1] if message else f'exit status {child.returncode}'}")
@@ -177,7 +184,7 @@ def _search_path() -> str:
     return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
 
 
-def _read_lines(stream: Any, lines: queue.Queue) -> None:
+def _read_lines(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
     for line in stream:
         lines.put(line)
     lines.put(None)
@@ -242,22 +249,22 @@ def _child(path: str, gap: float, limit_s: float, seed: int) -> None:
         line = {"primal": _finite(model.getPrimalbound()), "dual": _finite(model.getDualbound()), **more}
         print(json.dumps(line), flush=True)
 
-    def values() -> list[tuple] | None:
+    def values() -> list[tuple[str, Label, float]] | None:
         if not model.getNSols():
             return None
         best = model.getBestSol()
-        found = [(*at, model.getSolVal(best, variable)) for at, variable in zip(indices, variables, strict=True)]
+        found = [(*at, model.getSolVal(best, v)) for at, v in zip(indices, variables, strict=True)]
         return [item for item in found if item[2] != 0]
 
     class Stream(Eventhdlr):
-        last = (None, None)
+        last: tuple[float, float] | None = None
         told_s = 0.0
 
-        def eventinit(self):
+        def eventinit(self) -> None:
             for kind in (SCIP_EVENTTYPE.BESTSOLFOUND, SCIP_EVENTTYPE.NODESOLVED, SCIP_EVENTTYPE.LPSOLVED):
                 model.catchEvent(kind, self)
 
-        def eventexec(self, event):
+        def eventexec(self, event: Any) -> None:
             if event.getType() == SCIP_EVENTTYPE.BESTSOLFOUND:
                 tell(values=values())
             elif time.monotonic() - self.told_s > POLL_S:
@@ -272,7 +279,7 @@ def _child(path: str, gap: float, limit_s: float, seed: int) -> None:
     tell(values=values(), status=model.getStatus())
 
 
-def _index(index: Any) -> tuple:
+def _index(index: Any) -> Label:
     """Return an index as a tuple, the only one's of a variable without indices being empty."""
     return index if isinstance(index, tuple) else () if index is None else (index,)
 

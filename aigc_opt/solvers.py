@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import highspy
 import numpy as np
@@ -40,6 +41,9 @@ LARGE = 10_000
 FEASIBILITY = 1e-5
 """Largest violation (relative to the row's or bound's size) of a point that is taken from a solver at all."""
 
+
+Options = Mapping[str, bool | float | str]
+"""HiGHS's options by name."""
 
 _making = threading.Lock()
 _banner_printed = False
@@ -197,9 +201,9 @@ class Highs:
         control: Control | None = None,
         seed: int = 0,
         start: np.ndarray | None = None,
-        on_point: Callable[[np.ndarray], None] | None = None,
+        on_point: Callable[[np.ndarray], object] | None = None,
         report_bounds: bool = False,
-        options: Mapping[str, object] | None = None,
+        options: Options | None = None,
     ) -> Outcome:
         """Minimise the program.
 
@@ -260,13 +264,19 @@ class Highs:
             return self.solve(gap, control, seed, None, on_point, report_bounds, options)
         return outcome
 
-    def _claims_better_than(self, objective: float) -> bool:
+    def _claims_better_than(self, objective: float | None) -> bool:
         """Whether HiGHS says that its point costs less than that point does."""
+        if objective is None:
+            return False
         claimed = self._highs.getInfo().objective_function_value / self._cost_scale
         return objective - claimed > 1e-6 * max(1.0, abs(objective))
 
     def _set_options(
-        self, gap: float, control: Control | None, seed: int, options: Mapping[str, object] = MappingProxyType({})
+        self,
+        gap: float,
+        control: Control | None,
+        seed: int,
+        options: Mapping[str, bool | float | str] = MappingProxyType({}),
     ) -> None:
         highs = self._highs
         self._check(highs.resetOptions(), "reset its options")
@@ -284,7 +294,7 @@ class Highs:
             self._check(highs.setOptionValue(name, value), f"take the option {name} = {value}")
 
     def _run_watched(
-        self, watch: _Watch, control: Control, on_point: Callable[[np.ndarray], None] | None
+        self, watch: _Watch, control: Control, on_point: Callable[[np.ndarray], object] | None
     ) -> tuple[HighsStatus, bool]:
         """Run in a thread, so that Ctrl-C and the clock are obeyed even where HiGHS does not look at them."""
         highs = self._highs
@@ -389,7 +399,7 @@ class _Watch:
         self._bound: float | None = None
         self.error: BaseException | None = None
 
-    def __call__(self, kind, message, data_out, data_in, user_data) -> None:
+    def __call__(self, kind: object, message: str, data_out: Any, data_in: Any, user_data: object) -> None:
         try:
             self._handle(kind, data_out, data_in)
         except BaseException as error:  # an exception must not cross C++; it is raised again by the caller
@@ -397,7 +407,7 @@ class _Watch:
             if data_in is not None:
                 data_in.user_interrupt = True
 
-    def _handle(self, kind, data_out, data_in) -> None:
+    def _handle(self, kind: object, data_out: Any, data_in: Any) -> None:
         kinds = highspy.cb.HighsCallbackType
         if self.error is not None and data_in is not None:
             data_in.user_interrupt = True
@@ -438,7 +448,7 @@ def _scaled(program: LinearProgram) -> tuple[LinearProgram, np.ndarray, float]:
         extreme = (largest > 0) & ((largest > 1e6) | (largest < 1e-2))
         rows[extreme] = 2.0 ** -np.round(np.log2(largest[extreme]))
     dearest = float(abs(program.cost).max(initial=0.0))
-    cost = 2.0 ** (10 - np.round(np.log2(dearest))) if dearest > 1e8 or 0 < dearest < 1e-2 else 1.0
+    cost = 2.0 ** (10 - round(math.log2(dearest))) if dearest > 1e8 or 0 < dearest < 1e-2 else 1.0
     if cost == 1.0 and (rows == 1.0).all():
         return program, rows, 1.0
     scaled = dataclasses.replace(
@@ -449,7 +459,7 @@ def _scaled(program: LinearProgram) -> tuple[LinearProgram, np.ndarray, float]:
         row_lower=program.row_lower * rows,
         row_upper=program.row_upper * rows,
     )
-    return scaled, rows, float(cost)
+    return scaled, rows, cost
 
 
 def _pass(highs: highspy.Highs, program: LinearProgram, names: bool = False) -> None:

@@ -21,7 +21,7 @@ MOST_ROWS = 2
 GROUPS = {
     "What users call": "aigc_opt",
     "Environments": "aigc_opt.envs",
-    "Views that policies get": "aigc_opt.policies.views",
+    "Views that policies get": "aigc_opt.envs.views",
     "A problem": "aigc_opt.problems.problem",
     "Programs and their bounds": "aigc_opt.program",
     "Solvers": "aigc_opt.solvers",

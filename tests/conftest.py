@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from aigc_opt.instance.base import Instance
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Who starts the tests in the background of a shell starts them deaf to Ctrl-C, which several of them send.
@@ -20,6 +22,11 @@ settings.register_profile(
     "fixed", derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("fixed")
+
+
+def changed(instance: Instance, **values) -> Instance:
+    """An instance with other values of some keys of its file."""
+    return type(instance).from_dict(instance.to_dict() | values)
 
 
 @pytest.fixture(scope="session")

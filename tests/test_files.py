@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,6 +102,45 @@ def test_values_survive(name):
             assert given == read, path
 
     same(data, kept)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_and_arrays_of_numpy_are_read_like_those_of_python(name):
+    data = example(name)
+    expected = instance_of(data)
+
+    def as_numpy(value):
+        return {bool: np.bool_, int: np.int64, float: np.float64}.get(type(value), lambda value: value)(value)
+
+    def as_arrays(value):
+        if isinstance(value, dict):
+            return {key: as_arrays(item) for key, item in value.items()}
+        if isinstance(value, list) and value and all(type(item) in (int, float) for item in value):
+            return np.array(value)  # in nested lists: lists of arrays
+        if isinstance(value, list):
+            return [as_arrays(item) for item in value]
+        return value
+
+    head = {"format": data["format"], "version": np.int64(1)}
+    assert instance_of({**mapped(data, as_numpy), **head}) == expected
+    assert instance_of(as_arrays(data)) == expected
+
+
+def test_what_numpy_holds_is_judged_like_what_python_holds():
+    data = example("deployment-small")
+    arrivals = np.array(data["arrivals"], np.float32)
+    whole = instance_of({**data, "arrivals": list(arrivals)})  # a list of arrays, one a slot
+    assert whole == instance_of({**data, "arrivals": arrivals})
+    slots = pd.DataFrame({"slot_s": [300.0, -1.0]}).slot_s
+    assert instance_of({**data, "slot_s": slots[0]}).slot_s == 300.0
+    with pytest.raises(InputError, match=r"slot_s: must be >= 0, got -1.0"):
+        instance_of({**data, "slot_s": slots[1]})
+    with pytest.raises(InputError, match=r"slot_s: must be a number, got a list of 2"):
+        instance_of({**data, "slot_s": np.array(["a", "b"])})
+    with pytest.raises(InputError, match=r"slot_s: must be a finite number, got NaN"):
+        instance_of({**data, "slot_s": np.array(np.nan)})
+    delays = pd.Series(data["cloud_delay_s"])
+    assert instance_of({**data, "cloud_delay_s": delays}) == instance_of(data)
 
 
 def test_instances_are_frozen():

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aigc_opt.api import CONTRADICTION
 from aigc_opt.bench.rows import Row
 from aigc_opt.errors import Fault, InputError
 from aigc_opt.instance.fields import describe
 from aigc_opt.instance.files import read_json, write_text
+from aigc_opt.result import contradicts
 
 BETTER = 1e-9
 """Relative: an end that is better by less is rounding."""
@@ -82,7 +82,7 @@ def read_bounds(path: str | os.PathLike[str]) -> dict[str, Known]:
         except (KeyError, TypeError, ValueError) as error:
             faults.append(Fault(f"instances.{name}", f"is not an interval: {type(error).__name__}: {error}"))
             continue
-        if known.objective and known.lower_bound and _above(known.lower_bound.value, known.objective.value):
+        if known.objective and known.lower_bound and contradicts(known.lower_bound.value, known.objective.value):
             faults.append(Fault(f"instances.{name}", "has a lower bound above its objective"))
         found[name] = known
     if faults:
@@ -109,32 +109,32 @@ def write_bounds(path: str | os.PathLike[str], bounds: Mapping[str, Known]) -> N
 def contradictions(rows: Iterable[Row], bounds: Mapping[str, Known]) -> list[str]:
     """Return a line for each row that contradicts the known interval of its instance, or another row.
 
-    What counts is `CONTRADICTION`, relative: the checkers' own tolerance.
+    What counts is `contradicts`: the checkers' own tolerance.
     """
     lines = []
-    lowest: dict[tuple[str, str], Row] = {}
-    highest: dict[tuple[str, str], Row] = {}
+    lowest: dict[tuple[str, str], tuple[float, Row]] = {}
+    highest: dict[tuple[str, str], tuple[float, Row]] = {}
     infeasible: dict[tuple[str, str], Row] = {}
     for row in rows:
         at = row.place, row.sha256
         if row.status == "infeasible":
             infeasible.setdefault(at, row)
-        if row.objective is not None and row.checked and (at not in lowest or row.objective < lowest[at].objective):
-            lowest[at] = row
-        if row.lower_bound is not None and (at not in highest or row.lower_bound > highest[at].lower_bound):
-            highest[at] = row
+        if row.objective is not None and row.checked and (at not in lowest or row.objective < lowest[at][0]):
+            lowest[at] = row.objective, row
+        if row.lower_bound is not None and (at not in highest or row.lower_bound > highest[at][0]):
+            highest[at] = row.lower_bound, row
         known = bounds.get(row.place)
         if known is not None:
             lines += [f"{row.place}, {row.label}: {words}" for words in _against(row, known)]
     for at in lowest.keys() & highest.keys():
-        point, bound = lowest[at], highest[at]
-        if _above(bound.lower_bound, point.objective):
+        (objective, point), (lower_bound, bound) = lowest[at], highest[at]
+        if contradicts(lower_bound, objective):
             lines.append(
-                f"{at[0]}: the bound {bound.lower_bound:.10g} of {bound.label} is above the checked point "
-                f"{point.objective:.10g} of {point.label}"
+                f"{at[0]}: the bound {lower_bound:.10g} of {bound.label} is above the checked point "
+                f"{objective:.10g} of {point.label}"
             )
     lines += [
-        f"{at[0]}: {infeasible[at].label} says that there is no point, {lowest[at].label} has one"
+        f"{at[0]}: {infeasible[at].label} says that there is no point, {lowest[at][1].label} has one"
         for at in infeasible.keys() & lowest.keys()
     ]
     return lines
@@ -148,18 +148,14 @@ def _against(row: Row, known: Known) -> list[str]:
     if known.objective is not None:
         if row.status == "infeasible":
             lines.append(f"is called infeasible, but has a point of {known.objective.value:.10g}")
-        if row.lower_bound is not None and _above(row.lower_bound, known.objective.value):
+        if row.lower_bound is not None and contradicts(row.lower_bound, known.objective.value):
             lines.append(f"the bound {row.lower_bound:.10g} is above the known point {known.objective.value:.10g}")
     if row.objective is not None and row.checked:
         if known.infeasible is not None:
             lines.append(f"has a point of {row.objective:.10g}, but is known to be infeasible")
-        if known.lower_bound is not None and _above(known.lower_bound.value, row.objective):
+        if known.lower_bound is not None and contradicts(known.lower_bound.value, row.objective):
             lines.append(f"the point {row.objective:.10g} is below the known bound {known.lower_bound.value:.10g}")
     return lines
-
-
-def _above(lower: float, upper: float) -> bool:
-    return lower - upper > CONTRADICTION * max(1e-6, abs(upper))
 
 
 def improved(

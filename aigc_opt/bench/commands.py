@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from aigc_opt.console import DONE, REFUSED, UNKNOWN, check_writable, say
 from aigc_opt.errors import InputError
+
+if TYPE_CHECKING:
+    from aigc_opt.bench.bounds import Known
+    from aigc_opt.bench.rows import Row
+    from aigc_opt.bench.run import Run
 
 BOUNDS = "bounds.json"
 
@@ -37,73 +45,67 @@ def _bench(arguments: argparse.Namespace) -> int:
     from aigc_opt.bench.compare import OURS
     from aigc_opt.bench.rows import dumped, read_rows
     from aigc_opt.bench.run import MONOLITH, entries_of_folder, run
-    from aigc_opt.cli import DONE, REFUSED, UNKNOWN, _check_writable
     from aigc_opt.instance.files import write_text
 
     folder = Path(arguments.folder)
     if not folder.is_dir():
         raise InputError(arguments.folder, ["is not a folder" if folder.exists() else "there is no such folder"])
     _check_limits(arguments)
-    _check_writable(arguments.output)
+    check_writable(arguments.output)
     path = Path(arguments.bounds) if arguments.bounds else folder / BOUNDS
     bounds = read_bounds(path) if path.exists() else {}
     if arguments.bounds and not path.exists() and not arguments.update:
         raise InputError(arguments.bounds, ["there is no such file"])
     last = [] if arguments.against is None else read_rows(arguments.against)[1]
-    say: Callable[[str], Any] = (lambda line: None) if arguments.quiet else _say
+    tell: Callable[[str], Any] = (lambda line: None) if arguments.quiet else say
     with tempfile.TemporaryDirectory(prefix="aigc-opt-bench-") as made:
         entries, faults = entries_of_folder(folder, arguments.gap, arguments.time_limit, Path(made))
         entries = [entry for entry in entries if arguments.only in entry.place]
         if not arguments.baselines:
-            entries = [_without_baselines(entry, (OURS, MONOLITH)) for entry in entries]
+            entries = [replace(entry, labels=(OURS, MONOLITH)) for entry in entries]
         if not entries and not faults:
             raise InputError(arguments.folder, ["has no instance files" + (" of that name" if arguments.only else "")])
-        done = run(entries, last, say)
+        done = run(entries, last, tell)
     if arguments.output == "-":
         sys.stdout.write(dumped(done.to_dict()))
     else:
         print(done.markdown(), end="")
     if arguments.output not in (None, "-"):
         write_text(arguments.output, dumped(done.to_dict()))
-        _say(f"wrote {arguments.output}: {len(done.rows)} rows")
-    return report(done, bounds, last, faults, path if arguments.update else None, (DONE, REFUSED, UNKNOWN))
+        say(f"wrote {arguments.output}: {len(done.rows)} rows")
+    return report(done, bounds, last, faults, path if arguments.update else None)
 
 
 def report(
-    done: Any, bounds: Any, last: Any, faults: list[str], update: Path | None, statuses: tuple[int, int, int],
-    places: Any = None,
-) -> int:  # fmt: skip
+    done: Run,
+    bounds: Mapping[str, Known],
+    last: Sequence[Row],
+    faults: list[str],
+    update: Path | None,
+    places: Collection[str] | None = None,
+) -> int:
     """Say what is wrong with a run, write better ends of intervals where nothing is, and return the exit status."""
     from aigc_opt.bench.bounds import write_bounds
 
-    fine, wrong, unknown = statuses
     faults = faults + done.faults(bounds, last)
     for line in faults:
-        _say(f"aigc-opt: {line}")
+        say(f"aigc-opt: {line}")
     if update is not None:
         if faults:
-            _say(f"aigc-opt: {update}: left as it is, because of what is wrong above")
+            say(f"aigc-opt: {update}: left as it is, because of what is wrong above")
         else:
             better, lines = done.better(bounds, {row.place for row in done.rows} if places is None else places)
             write_bounds(update, better)
-            _say(f"wrote {update}: {len(lines)} better ends")
+            say(f"wrote {update}: {len(lines)} better ends")
             for line in lines:
-                _say(f"  {line}")
+                say(f"  {line}")
     if done.interrupted:
-        _say(f"aigc-opt: interrupted after {len(done.rows)} rows")
-        return wrong if faults else fine if done.rows else unknown
-    return wrong if faults else fine
-
-
-def _without_baselines(entry: Any, labels: tuple[str, ...]) -> Any:
-    import dataclasses
-
-    return dataclasses.replace(entry, labels=labels)
+        say(f"aigc-opt: interrupted after {len(done.rows)} rows")
+        return REFUSED if faults else DONE if done.rows else UNKNOWN
+    return REFUSED if faults else DONE
 
 
 def _check_limits(arguments: argparse.Namespace) -> None:
-    import math
-
     faults = []
     if not 0 < arguments.time_limit < math.inf:
         faults.append(f"--time-limit must be a number of seconds > 0, got {arguments.time_limit:g}")
@@ -111,10 +113,3 @@ def _check_limits(arguments: argparse.Namespace) -> None:
         faults.append(f"--gap must be a number >= 0, got {arguments.gap:g}")
     if faults:
         raise InputError("bench", faults)
-
-
-def _say(text: str) -> None:
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        pass  # nobody listens

@@ -86,7 +86,8 @@ def entries_of_folder(folder: Path, gap: float, time_limit: float, made: Path) -
     Files that do not claim to be instances are passed over. Of a process the episode of seed 0 is solved, which is
     written to the folder `made`.
     """
-    found, faults = [], []
+    found: list[Entry] = []
+    faults: list[str] = []
     for path in sorted(folder.rglob("*.json")):
         try:
             if read_json(path).get("format") != INSTANCE_FORMAT:

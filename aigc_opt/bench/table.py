@@ -6,21 +6,12 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from aigc_opt.bench.rows import Row
+from aigc_opt.doctor import processor
 
 PACKAGES = ("aigc_opt", "highspy", "numpy", "scipy", "pyomo", "pyscipopt")
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def machine(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
@@ -31,6 +22,8 @@ def machine(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
+    memory: float | None
+    load: float | None
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
         load = round(os.getloadavg()[0], 1)
@@ -98,13 +91,13 @@ def _baselines(problem: str, rows: Sequence[Row], certified: Iterable[Row]) -> s
     for name in dict.fromkeys(row.name for row in rows):
         cells = []
         for label in names:
-            row = at.get((f"{problem}/{name}", label))
-            if row is None or row.objective is None:
-                cells.append("" if row is None else row.status)
+            found = at.get((f"{problem}/{name}", label))
+            if found is None or found.objective is None:
+                cells.append("" if found is None else found.status)
             elif name not in bounds or bounds[name] <= 0:
-                cells.append(f"{number(row.objective)} ({row.wall_s:.1f} s)")
+                cells.append(f"{number(found.objective)} ({found.wall_s:.1f} s)")
             else:
-                cells.append(f"{100 * (row.objective / bounds[name] - 1):.2f}% ({row.wall_s:.1f} s)")
+                cells.append(f"{100 * (found.objective / bounds[name] - 1):.2f}% ({found.wall_s:.1f} s)")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -17,16 +17,12 @@ from aigc_opt.certificates.rationals import double_below
 from aigc_opt.control import Control, Progress
 from aigc_opt.errors import InputError, SolverError
 from aigc_opt.instance.base import Instance
-from aigc_opt.instance.files import SOLUTION_BYTES, load, read_json
-from aigc_opt.result import Proof, Result, Status, gap_of
+from aigc_opt.instance.files import SOLUTION_BYTES, loaded, read_json
+from aigc_opt.result import Proof, Result, contradicts, status_of
 
 __all__ = [
     "Certificate", "Verdict", "adopted", "certify", "check_certificate", "is_certificate", "kind_of_method",
 ]  # fmt: skip
-
-
-CONTRADICTION = 1e-6
-"""Relative excess of a certified bound over a checked point that the checker's tolerance explains."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ def certify(
     from aigc_opt.certificates.multipliers import FINDERS, default_kind
     from aigc_opt.problems.problem import problem_of
 
-    instance = instance if isinstance(instance, Instance) else load(instance)
+    instance = loaded(instance)
     problem_of(instance)  # says so where an instance cannot be solved as it is
     kinds = KINDS[instance.problem]
     if kind is not None and kind not in kinds:
@@ -123,18 +119,14 @@ def adopted(result: Result, certificate: Certificate) -> Result:
     """
     bound, objective = certificate.lower_bound, result.objective
     if objective is not None and bound > objective:
-        if bound - objective > CONTRADICTION * max(1e-6, abs(objective)):
+        if contradicts(bound, objective):
             raise SolverError(f"the certified bound of {bound} is above the checked point of {objective}")
         bound = objective
     if result.lower_bound is not None and result.lower_bound >= bound:
         return result
-    gap = gap_of(objective, bound)
-    status = result.status
-    if objective is None:
-        status = Status.BOUND_ONLY
-    elif gap is not None and gap <= result.gap_tolerance:
-        status = Status.OPTIMAL
-    return replace(result, lower_bound=bound, proof=Proof.DUAL, status=status)
+    return replace(
+        result, lower_bound=bound, proof=Proof.DUAL, status=status_of(objective, bound, result.gap_tolerance)
+    )
 
 
 def check_certificate(instance: Instance | str | os.PathLike[str], path: str | os.PathLike[str]) -> Verdict:
@@ -146,7 +138,7 @@ def check_certificate(instance: Instance | str | os.PathLike[str], path: str | o
         If a file is malformed, the certificate is of another instance, or its multipliers are none of the instance's.
 
     """
-    instance = instance if isinstance(instance, Instance) else load(instance)
+    instance = loaded(instance)
     certificate, claimed = from_dict(read_json(path, SOLUTION_BYTES), instance, str(path))
     value = EVALUATIONS[instance.problem].evaluate(instance.to_dict(), certificate.multipliers)
     reason = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 from aigc_opt.certificates import deployment, offloading, two_timescale
 from aigc_opt.certificates.rationals import double_below, floor_to
 from aigc_opt.errors import Fault, InputError
-from aigc_opt.instance.base import Instance
+from aigc_opt.instance.base import Instance, number
 from aigc_opt.instance.fields import FAULTS_PER_FILE, describe, path_of, quote
 
 CERTIFICATE_FORMAT = "aigc-opt/certificate"
@@ -98,8 +97,7 @@ def certified(instance: Instance, kind: str, multipliers: dict[str, Any]) -> Cer
     value = EVALUATIONS[instance.problem].evaluate(data, multipliers)
     if value is None:
         return None
-    head = {"name": instance.name, "problem": instance.problem, "sha256": instance.sha256}
-    return Certificate(head, kind, multipliers, floor_to(value, CLAIM_BITS))
+    return Certificate(instance.identity, kind, multipliers, floor_to(value, CLAIM_BITS))
 
 
 def is_certificate(data: dict[str, Any]) -> bool:
@@ -137,7 +135,7 @@ def from_dict(data: dict[str, Any], instance: Instance, origin: str) -> tuple[Ce
     if bound is None:
         found.append(Fault("bound", f"must be a rational number as text, like '7/4', got {describe(data['bound'])}"))
     claimed = data["lower_bound"]
-    if not _is_finite(claimed):
+    if number(claimed) is None:
         found.append(Fault("lower_bound", f"must be a finite number, got {describe(claimed)}"))
     if found or bound is None:
         raise InputError(origin, found)
@@ -185,7 +183,7 @@ def _shapes(data: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], float, flo
 def _array_faults(path: str, value: Any, shape: tuple[int, ...], low: float, high: float) -> list[Fault]:
     """First fault of nested lists of doubles, or none."""
     if not shape:
-        if not _is_finite(value):
+        if number(value) is None:
             return [Fault(path, f"must be a finite number, got {describe(value)}")]
         if not low <= value <= high:
             limit = f">= {low:g}" if value < low else f"<= {high:g}"
@@ -204,8 +202,8 @@ def _inequality_faults(data: dict[str, Any], rows: Any) -> Iterator[Fault]:
     if not isinstance(rows, list):
         yield Fault("multipliers.inequalities", f"must be a list, got {describe(rows)}")
         return
-    for number, row in enumerate(rows):
-        path = f"multipliers.inequalities[{number}]"
+    for index, row in enumerate(rows):
+        path = f"multipliers.inequalities[{index}]"
         if not isinstance(row, dict) or set(row) != {"of", "server", "weights", "limit", "prices"}:
             yield Fault(path, "must be an object with of, server, weights, limit and prices")
             return
@@ -225,15 +223,6 @@ def _inequality_faults(data: dict[str, Any], rows: Any) -> Iterator[Fault]:
 
 def _is_whole(value: Any, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(float(value))
-    except OverflowError:
-        return False
 
 
 def _rational(text: Any) -> Fraction | None:

@@ -11,6 +11,8 @@ from aigc_opt.control import Control
 from aigc_opt.decomposition.lagrangian import smooth_ascent
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.deployment import DeploymentInstance
+from aigc_opt.instance.offloading import OffloadingInstance
+from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
 Multipliers = dict[str, Any]
 
@@ -20,7 +22,7 @@ RELAXED = 4000
 ROUNDS = 60
 
 
-def deployment_relaxation(instance: Instance, control: Control) -> Multipliers | None:
+def deployment_relaxation(instance: DeploymentInstance, control: Control) -> Multipliers | None:
     """Row multipliers of the tightened linear relaxation; None if it was not solved in time."""
     from aigc_opt.problems.deployment.arrays import DeploymentProgram
     from aigc_opt.problems.deployment.cuts import tightened
@@ -40,8 +42,10 @@ def deployment_relaxation(instance: Instance, control: Control) -> Multipliers |
         return full.tolist()
 
     every = np.arange(servers)
-    limited = [np.array([j for j in every if getattr(instance.servers[j], key) is not None], int)
-               for key in ("gpu_s", "energy_j")]  # fmt: skip
+    limited = [
+        np.flatnonzero([getattr(server, key) is not None for server in instance.servers])
+        for key in ("gpu_s", "energy_j")
+    ]
     asked = instance.arrivals > 0
     demand = np.zeros(instance.shape)
     demand[asked] = duals[blocks["served"]] / instance.arrivals[asked]
@@ -87,7 +91,7 @@ def _columns(built: Any, name: str) -> np.ndarray:
     return np.arange(variable.start, variable.start + variable.size).reshape(built.instance.shape)
 
 
-def deployment_lagrangian(instance: Instance, control: Control) -> Multipliers | None:
+def deployment_lagrangian(instance: DeploymentInstance, control: Control) -> Multipliers | None:
     """Prices of the Lagrangian decomposition."""
     from aigc_opt.problems.deployment.costs import Costs
     from aigc_opt.problems.deployment.lagrangian import ITERATIONS, TEMPERATURES
@@ -114,7 +118,7 @@ def deployment_lagrangian(instance: Instance, control: Control) -> Multipliers |
     return found | {"inequalities": []}
 
 
-def offloading_lagrangian(instance: Instance, control: Control) -> Multipliers | None:
+def offloading_lagrangian(instance: OffloadingInstance, control: Control) -> Multipliers | None:
     """Prices of server speed."""
     from aigc_opt.problems.offloading.decomposition import prices
     from aigc_opt.problems.offloading.interval import Interval
@@ -122,20 +126,20 @@ def offloading_lagrangian(instance: Instance, control: Control) -> Multipliers |
 
     tables = build_tables(instance)
     found = prices(tables, Interval(tables, control, 0.0), 1e-9)
-    return {"ghz": np.maximum(found.mu, 0.0).tolist()}
+    return {"ghz": (np.maximum(found.mu, 0.0) * tables.unit).tolist()}
 
 
-def two_timescale_lagrangian(instance: Instance, control: Control) -> Multipliers | None:
+def two_timescale_lagrangian(instance: TwoTimescaleInstance, control: Control) -> Multipliers | None:
     """Prices of steps and switches, by Frank and Wolfe's method after the linear relaxation."""
     return _two_timescale(instance, control, ROUNDS)
 
 
-def two_timescale_benders(instance: Instance, control: Control) -> Multipliers | None:
+def two_timescale_benders(instance: TwoTimescaleInstance, control: Control) -> Multipliers | None:
     """The same from nothing but the multipliers of the cuts in Benders' relaxed master."""
     return _two_timescale(instance, control, 0)
 
 
-def _two_timescale(instance: Instance, control: Control, rounds: int) -> Multipliers | None:
+def _two_timescale(instance: TwoTimescaleInstance, control: Control, rounds: int) -> Multipliers | None:
     from aigc_opt.problems.two_timescale.episode import Episode
     from aigc_opt.problems.two_timescale.frames import Frames
     from aigc_opt.problems.two_timescale.prices import Priced, price_steps, try_prices

@@ -42,7 +42,8 @@ def evaluate(data: dict[str, Any], multipliers: dict[str, Any]) -> Fraction | No
         best = _outside(user, data["weights"], profile)
         ours = _User(user, data["weights"], profile)
         for i, ghz in enumerate(capacity):
-            if hosts[i] is None or user["model"] in hosts[i]:
+            hosted = hosts[i]
+            if hosted is None or user["model"] in hosted:
                 best = ours.at_server(i, prices[i], roots[i], ghz, best)
         if best is None:
             return None

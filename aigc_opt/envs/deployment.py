@@ -3,60 +3,31 @@
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from aigc_opt.api import load
+from aigc_opt.envs.common import SequentialEnv
 from aigc_opt.envs.deployment_rollout import MOST, DeploymentRollout
 from aigc_opt.envs.picture import binary, raster, stacked
-from aigc_opt.errors import InputError
 from aigc_opt.instance.deployment import DeploymentInstance
-from aigc_opt.problems.deployment.solution import DeploymentSolution
+from aigc_opt.instance.files import loaded_as
 
 
-class DeploymentEnv(gym.Env):
+class DeploymentEnv(SequentialEnv[DeploymentRollout]):
     """A step is a slot; its arrivals are seen when it starts. The reward is minus the slot's cost, switches included.
 
     Observations are `DeploymentView.vector`, actions the scores of `DeploymentRollout`. Every episode is the same one.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
-
     def __init__(self, instance: DeploymentInstance | str | os.PathLike[str], render_mode: str | None = None):
-        instance = instance if isinstance(instance, DeploymentInstance) else load(instance)
-        if instance.problem != "deployment":
-            raise InputError(instance.name, ["must be of problem deployment"])
-        self.instance, self.render_mode = instance, render_mode
-        self.rollout = DeploymentRollout(instance)
+        self.instance = loaded_as(DeploymentInstance, instance)
+        super().__init__(render_mode)
         self.observation_space = spaces.Box(0.0, MOST, (self.rollout.observation_size,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (self.rollout.action_size,), np.float32)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Begin again."""
-        super().reset(seed=seed)
-        self.rollout = DeploymentRollout(self.instance)
-        return self._observation(), {}
-
-    def step(self, action: np.ndarray):
-        """Take a slot's placement."""
-        cost = self.rollout.act(action)
-        return self._observation(), -cost, self.rollout.over, False, {}
-
-    def _observation(self) -> np.ndarray:
-        if self.rollout.over:
-            return np.zeros(self.observation_space.shape, np.float32)
-        return self.rollout.view().vector()
-
-    def solution(self) -> DeploymentSolution:
-        """Return all decisions so far, for the checker."""
-        return self.rollout.solution()
-
-    def actions_of(self, solution: DeploymentSolution) -> list[np.ndarray]:
-        """Return the actions that mean a solution's placement."""
-        return self.rollout.actions_of(solution)
+    def _begun(self) -> DeploymentRollout:
+        return DeploymentRollout(self.instance)
 
     def render(self) -> np.ndarray | None:
         """Return a picture: for each server a row a model, a column a slot; pale = stored, full = loaded."""

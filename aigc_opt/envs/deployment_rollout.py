@@ -115,7 +115,9 @@ class DeploymentRollout:
         self.stored[t], self.loaded[t] = self.stored_now, self.loaded_now
         self.slot += 1
         part = DeploymentSolution(self.stored[t : t + 1], self.loaded[t : t + 1], self.routing[t : t + 1])
-        return float(check(one, part).objective)
+        cost = check(one, part).objective
+        assert cost is not None  # what was routed here may serve
+        return cost
 
     def solution(self) -> DeploymentSolution:
         """Return all decisions so far, for the checker."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from aigc_opt.instance.offloading import OffloadingInstance, User
 from aigc_opt.problems.offloading.choices import ON_DEVICE, TURNED_AWAY
-from aigc_opt.problems.offloading.heuristics import UNPLACED, Points, complete, solution_of_point
-from aigc_opt.problems.offloading.shares import TIGHT, divide
+from aigc_opt.problems.offloading.heuristics import UNPLACED, Point, Points, complete, solution_of_point
+from aigc_opt.problems.offloading.shares import divide
 from aigc_opt.problems.offloading.solution import LOCAL, REJECTED, OffloadingSolution
 from aigc_opt.problems.offloading.tables import build_tables
 
@@ -93,7 +93,8 @@ class OffloadingRollout:
         self.tables = build_tables(instance, prune=False)
         self.points = Points(self.tables)
         users = self.tables.users
-        self.number, self.total, self.point = 0, 0.0, None
+        self.number, self.total = 0, 0.0
+        self.point: Point | None = None
         self.place, self.step = np.full(users, UNPLACED), np.zeros(users, int)
         self.left = self.tables.capacity.copy()
         self.places, self.grid = PLACES_BEFORE_SERVERS + self.tables.servers, len(self.tables.grid)
@@ -146,7 +147,7 @@ class OffloadingRollout:
             return bool(np.isfinite(self.tables.local_cost[n, s]))
         if p == TURNED_AWAY:
             return bool(np.isfinite(self.tables.reject_cost[n]))
-        return bool(self.points.least[n, p, s] <= self.left[p] + TIGHT * self.tables.capacity[p])
+        return bool(self.points.fits(n, self.left)[p, s])
 
     def _cost(self) -> float:
         """Objective of what is decided so far, best shares included; at the end of the whole, `FAILED` without one."""

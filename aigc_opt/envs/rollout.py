@@ -8,7 +8,7 @@ import numpy as np
 
 from aigc_opt.envs.optimal import Allocator
 from aigc_opt.envs.station import Grants, Slots, Station
-from aigc_opt.policies.views import FrameView, SlotView
+from aigc_opt.envs.views import FrameView, SlotView
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
 
 
@@ -98,7 +98,7 @@ class Rollout:
     def serve_optimally(self) -> float:
         """Give all slots of this frame their optimal allocation, go to the next frame, and return what it cost."""
         rows = slice(self.row, self.row + self.station.slots)
-        grants = self.allocator.grants([self.frame], self.cache[None])
+        grants = self.allocator.grants(np.array([self.frame]), self.cache[None])
         self._note(rows, grants)
         self.frame += 1
         return float(self.station.slot_costs(self.slots.take(rows), grants).sum()) * self.scale

@@ -6,6 +6,7 @@ Everything works on any number of slots at once. Costs are in the *sum scale* of
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ SMALLEST_SHARE = 1e-3
 _SLOT_FIELDS = ("uplink_mbit", "downlink_mbit", "uplink_gain", "downlink_gain")
 
 
-def instance_with(instance: TwoTimescaleInstance, requests: dict[str, np.ndarray]) -> TwoTimescaleInstance:
+def instance_with(instance: TwoTimescaleInstance, requests: dict[str, Any]) -> TwoTimescaleInstance:
     """Return the instance with drawn requests in the place of its process, without validating them again."""
     data = {name: getattr(instance, name) for name in type(instance).model_fields}
     data |= {"requests": Requests.model_construct(**requests), "process": None}
@@ -50,7 +51,7 @@ class Slots:
         """Where there is a request, shape (n, U)."""
         return self.model >= 0
 
-    def take(self, rows: np.ndarray | slice) -> Slots:
+    def take(self, rows: np.ndarray | slice | tuple[int, ...]) -> Slots:
         """Return some of the slots."""
         return Slots(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
@@ -162,7 +163,9 @@ class Station:
         """Cost of n slots, shape (n,)."""
         return self.request_costs(slots, grants).sum(axis=1)
 
-    def _seconds(self, mbit: np.ndarray, gain: np.ndarray, share: np.ndarray, watt, hertz: float) -> np.ndarray:
+    def _seconds(
+        self, mbit: np.ndarray, gain: np.ndarray, share: np.ndarray, watt: np.ndarray | float, hertz: float
+    ) -> np.ndarray:
         """Transfer time of each request, s, at R(b) = b B log2(1 + p g / (N0 b B)) (formulations, 3)."""
         width = np.where(mbit > 0, share, 1.0) * hertz
         with np.errstate(divide="ignore", over="ignore"):

@@ -7,18 +7,20 @@ decisions. Observations are in `features`, actions in `actions`; whatever is not
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
+from abc import abstractmethod
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from aigc_opt.api import load
 from aigc_opt.envs import features, picture
 from aigc_opt.envs.actions import action_of, grants_of, slot_action_size
+from aigc_opt.envs.common import METADATA, Begun, Stepped
 from aigc_opt.envs.rollout import Rollout
 from aigc_opt.envs.station import Grants, Station
 from aigc_opt.errors import InputError
+from aigc_opt.instance.files import loaded_as
 from aigc_opt.instance.sample import draw_episodes
 from aigc_opt.instance.two_timescale import REQUEST_ARRAYS, TwoTimescaleInstance
 from aigc_opt.policies.two_timescale import Popular
@@ -32,12 +34,16 @@ SEEDS = 2**31
 """Seeds of episodes that an environment draws by itself are below this."""
 
 
+Given = TwoTimescaleInstance | str | os.PathLike[str]
+"""An instance, or the path of its file."""
+
+
 def box(size: int, least: float = features.LEAST, most: float = features.MOST) -> spaces.Box:
     """Return a box of float32."""
     return spaces.Box(least, most, (size,), np.float32)
 
 
-class TwoTimescaleEnv(gym.Env):
+class TwoTimescaleEnv(gym.Env[np.ndarray, Any]):
     """What the three environments share: the episode, what has been decided in it, and the picture.
 
     Parameters
@@ -50,17 +56,14 @@ class TwoTimescaleEnv(gym.Env):
 
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
+    metadata = METADATA
 
-    def __init__(self, instance: TwoTimescaleInstance | str | os.PathLike[str], render_mode: str | None = None):
-        if not isinstance(instance, TwoTimescaleInstance):
-            instance = load(instance)
-        if instance.problem != "two_timescale":
-            raise InputError(instance.name, ["must be of problem two_timescale"])
-        self.instance, self.station, self.render_mode = instance, Station(instance), render_mode
-        self.rollout: Rollout | None = None
+    def __init__(self, instance: Given, render_mode: str | None = None):
+        self.instance, self.render_mode = loaded_as(TwoTimescaleInstance, instance), render_mode
+        self.station = Station(self.instance)
+        self.rollout: Rollout  # from the first `reset` on
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Begun:
         """Begin an episode; its seed is in `info`."""
         super().reset(seed=seed)
         station, process = self.station, self.station.process
@@ -96,11 +99,12 @@ class TwoTimescaleEnv(gym.Env):
 
     def _observation(self) -> np.ndarray:
         if self.rollout.over:
-            return np.zeros(self.observation_space.shape, np.float32)
+            return np.zeros(self.observation_space.shape or (), np.float32)
         return self._observed()
 
+    @abstractmethod
     def _observed(self) -> np.ndarray:
-        raise NotImplementedError
+        """Return what is seen before the next decision."""
 
     def _packed(self, scores: Any) -> np.ndarray:
         return self.station.amend_caches(np.asarray(scores, float)[None])[0]
@@ -114,7 +118,7 @@ class JointEnv(TwoTimescaleEnv):
     of switching, in a slot minus its delays and losses, both over T K.
     """
 
-    def __init__(self, instance, render_mode: str | None = None):
+    def __init__(self, instance: Given, render_mode: str | None = None):
         super().__init__(instance, render_mode)
         self.observation_space = box(features.slot_size(self.station))
         self.action_space = box(self.station.models + slot_action_size(self.station), -1.0, 1.0)
@@ -122,7 +126,7 @@ class JointEnv(TwoTimescaleEnv):
     def _begin(self) -> None:
         self.starting = True
 
-    def step(self, action: np.ndarray):
+    def step(self, action: np.ndarray) -> Stepped:
         """Take the cache of a frame, or what the requests of a slot get."""
         action, models, rollout = np.asarray(action, float), self.station.models, self.rollout
         if self.starting:
@@ -166,10 +170,13 @@ class CachingEnv(TwoTimescaleEnv):
 
     """
 
-    def __init__(self, instance, actions: str = "scores", allocation: Any = None, render_mode: str | None = None):
+    def __init__(
+        self, instance: Given, actions: str = "scores", allocation: Any = None, render_mode: str | None = None
+    ):
         super().__init__(instance, render_mode)
         station = self.station
         self.allocation = allocation
+        self.action_space: spaces.Space[Any]
         self.observation_space = box(features.frame_size(station))
         self.caches: np.ndarray | None = None
         if actions == "scores":
@@ -184,7 +191,7 @@ class CachingEnv(TwoTimescaleEnv):
         else:
             raise InputError("actions", [f"must be scores, binary or discrete, got {actions!r}"])
 
-    def step(self, action: np.ndarray | int):
+    def step(self, action: np.ndarray | int) -> Stepped:
         """Take a frame's cache; the reward is minus the frame's share of the objective, switching included."""
         station, rollout = self.station, self.rollout
         cost = rollout.enter(self._packed(action if self.caches is None else self.caches[int(action)]))
@@ -211,7 +218,7 @@ class AllocationEnv(TwoTimescaleEnv):
 
     """
 
-    def __init__(self, instance, caching: Any = None, render_mode: str | None = None):
+    def __init__(self, instance: Given, caching: Any = None, render_mode: str | None = None):
         super().__init__(instance, render_mode)
         self.caching = caching or Popular(self.station)
         self.observation_space = box(features.slot_size(self.station))
@@ -223,7 +230,7 @@ class AllocationEnv(TwoTimescaleEnv):
     def _choose(self) -> float:
         return self.rollout.enter(self._packed(self.caching.cache(self.rollout.frame_view())))
 
-    def step(self, action: np.ndarray):
+    def step(self, action: np.ndarray) -> Stepped:
         """Take what the requests of a slot get."""
         rollout = self.rollout
         now, cache = rollout.now, rollout.cache[None]

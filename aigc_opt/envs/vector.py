@@ -7,43 +7,47 @@ episodes of a process have one length. For more speed run one in each process.
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from aigc_opt.api import load
 from aigc_opt.envs import features
 from aigc_opt.envs.actions import grants_of, slot_action_size
+from aigc_opt.envs.common import Begun
 from aigc_opt.envs.station import Slots, Station
 from aigc_opt.envs.two_timescale import SEEDS, box
 from aigc_opt.errors import InputError
+from aigc_opt.instance.files import loaded_as
 from aigc_opt.instance.sample import draw_episodes
 from aigc_opt.instance.two_timescale import REQUEST_ARRAYS, TwoTimescaleInstance
 
+METADATA: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
 
-class JointVectorEnv(VectorEnv):
+
+class JointVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """So many `JointEnv` of a process. Environment i of ``reset(seed=N)`` plays the episode of seed N + i.
 
     The step after an episode's last one begins the next episodes and ignores its actions (Gymnasium's next-step
     autoreset); their seeds are drawn from the environment's generator.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    metadata = METADATA
 
     def __init__(self, instance: TwoTimescaleInstance | str | os.PathLike[str], num_envs: int = 1):
-        instance = instance if isinstance(instance, TwoTimescaleInstance) else load(instance)
-        if getattr(instance, "process", None) is None:
-            raise InputError(instance.name, ["must be a process of problem two_timescale"])
+        instance = loaded_as(TwoTimescaleInstance, instance)
         self.station = station = Station(instance)
+        if station.process is None:
+            raise InputError(instance.name, ["must be a process, not an episode"])
+        self.process = station.process
         self.num_envs = num_envs
         self.single_observation_space = box(features.slot_size(station))
         self.single_action_space = box(station.models + slot_action_size(station), -1.0, 1.0)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
-    def reset(self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None):
+    def reset(self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None) -> Begun:
         """Begin new episodes."""
         super().reset(seed=seed if isinstance(seed, int) else None)
         if seed is None:
@@ -51,7 +55,7 @@ class JointVectorEnv(VectorEnv):
         else:
             seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed)
         station = self.station
-        self.states, requests = draw_episodes(station.process, station.users, station.models, seeds)
+        self.states, requests = draw_episodes(self.process, station.users, station.models, seeds)
         # Slots of one moment side by side in memory, those of one environment far apart: (T, K, n, U).
         by_slot = {key: np.ascontiguousarray(requests[key].transpose(1, 2, 0, 3)) for key in REQUEST_ARRAYS}
         flat = station.slots_of(by_slot)
@@ -77,7 +81,7 @@ class JointVectorEnv(VectorEnv):
     def _now(self) -> Slots:
         return self.slots.take((self.frame, self.slot))
 
-    def step(self, actions: np.ndarray):
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Take a step in every environment."""
         none = np.zeros(self.num_envs, bool)
         if self.over:
@@ -104,7 +108,7 @@ class JointVectorEnv(VectorEnv):
     def _observation(self) -> np.ndarray:
         station = self.station
         if self.over:
-            return np.zeros(self.observation_space.shape, np.float32)
+            return np.zeros(self.observation_space.shape or (), np.float32)
         if self.starting:
             return features.of_slot(station, self.frame, 0, self.common, None, None)
         now = self._now()

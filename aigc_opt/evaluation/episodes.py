@@ -14,7 +14,7 @@ import numpy as np
 
 from aigc_opt.api import load_solution, solve
 from aigc_opt.envs.rollout import Rollout
-from aigc_opt.envs.station import Grants, Station
+from aigc_opt.envs.station import Grants, Slots, Station
 from aigc_opt.errors import AigcOptError, InputError
 from aigc_opt.evaluation.nonanticipative import PlannedPolicy, seed_of
 from aigc_opt.evaluation.relaxation import relaxed_bound
@@ -30,8 +30,9 @@ from aigc_opt.policies.load import (
     is_path,
     two_timescale_policy,
 )
-from aigc_opt.policies.two_timescale import BASELINES
+from aigc_opt.policies.two_timescale import BASELINES, Popular
 from aigc_opt.problems.problem import problem_of
+from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
 from aigc_opt.result import Check, Limit, Result, Solution
 
 HINDSIGHT_GAP = 1e-4
@@ -107,9 +108,12 @@ class Episodes:
     def __init__(self, setting: Setting):
         self.setting = setting
         instance = setting.instance
-        self.drawn = getattr(instance, "process", None) is not None
+        self.station: Station  # of two timescales, like what the present episode has below
+        self.slots: Slots
+        self.states: np.ndarray | None = None
         self.two_timescale = isinstance(instance, TwoTimescaleInstance)
-        self.station = Station(instance) if self.two_timescale else None
+        if isinstance(instance, TwoTimescaleInstance):
+            self.station = Station(instance)
         make = self._two_timescale if self.two_timescale else self._one_shot
         self.players = {name: make(name, spec) for name, spec in setting.policies.items()}
 
@@ -125,23 +129,24 @@ class Episodes:
         """
         setting = self.setting
         seed = setting.seed + number
-        instance = sample(setting.instance, seed) if self.drawn else setting.instance
+        instance = setting.instance
+        if isinstance(instance, TwoTimescaleInstance) and instance.process is not None:
+            instance = sample(instance, seed)
         result = solve(instance, gap=HINDSIGHT_GAP, time_limit=setting.time_limit)
         if result.limit is Limit.INTERRUPT:
             raise KeyboardInterrupt
-        self.states = self.slots = None
-        if self.two_timescale:
-            self.slots = self.station.slots_in(instance)
-            if self.drawn:
-                shape = self.station.users, self.station.models
-                self.states = draw_episodes(setting.instance.process, *shape, [seed])[0][0]
+        if isinstance(instance, TwoTimescaleInstance):
+            station = self.station
+            self.slots = station.slots_in(instance)
+            if station.process is not None:
+                self.states = draw_episodes(station.process, station.users, station.models, [seed])[0][0]
         record: dict[str, Any] = {
             "episode": number, "hindsight": result.lower_bound, "reachable": None, "relaxed": None, "policies": {}
         }  # fmt: skip
         check = problem_of(instance).check
         if setting.reachable is not None:
             record["reachable"] = check(instance, self._roll(setting.reachable, strict=False).solution).objective
-        if setting.relax:
+        if setting.relax and isinstance(setting.instance, TwoTimescaleInstance) and self.states is not None:
             record["relaxed"] = relaxed_bound(
                 setting.instance, self.station, self.slots, self.states, seed_of(setting.seed, RELAXED, number),
                 setting.time_limit,
@@ -183,21 +188,22 @@ class Episodes:
     def _recorded(self, decisions: Decisions) -> Callable[[Instance, int, Result], Played]:
         def play(instance: Instance, seed: int, result: Result) -> Played:
             solution = load_solution(decisions.of(seed), instance)
-            same = self._with_optimal_allocation(np.round(solution.cached) > 0) if self.two_timescale else None
-            return Played(solution, same)
+            if not isinstance(solution, TwoTimescaleSolution):
+                return Played(solution)
+            return Played(solution, self._with_optimal_allocation(np.round(solution.cached) > 0))
 
         return play
 
     def _roll(self, policy: Any, strict: bool, name: str = "policy") -> Played:
         """Take a policy through the episode, showing it only what it may know."""
         rollout, station = Rollout(self.station, self.slots, self.states), self.station
-        choose = getattr(policy, "cache", None) or BASELINES["popular"](station).cache
+        choose = getattr(policy, "cache", None) or Popular(station).cache
         allocate = getattr(policy, "allocate", None)
         spent = 0.0
         while not rollout.over:
-            view = rollout.frame_view()
+            frame = rollout.frame_view()
             started = time.perf_counter()
-            scores = _numbers(choose(view), (station.models,), f"policy {name}", "cache(view)")
+            scores = _numbers(choose(frame), (station.models,), f"policy {name}", "cache(view)")
             spent += time.perf_counter() - started
             rollout.enter(scores > 0 if strict else station.amend_caches(scores[None])[0])
             if allocate is None:
@@ -247,7 +253,12 @@ class Episodes:
         from aigc_opt.evaluation.sequential import sequential_player
 
         play = sequential_player(found, setting.instance, name, setting.strict)
-        return lambda instance, seed, result: Played(*play())
+
+        def by_policy(instance: Instance, seed: int, result: Result) -> Played:
+            solution, seconds, decisions = play()
+            return Played(solution, seconds=seconds, decisions=decisions)
+
+        return by_policy
 
 
 def _told(played: Played, instance: Instance, check: Callable[[Any, Any], Check]) -> dict[str, Any]:

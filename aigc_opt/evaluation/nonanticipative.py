@@ -42,12 +42,13 @@ import numpy as np
 from aigc_opt.api import solve
 from aigc_opt.control import Control
 from aigc_opt.envs.station import Station, instance_with
+from aigc_opt.envs.views import FrameView
 from aigc_opt.instance.sample import draw_requests
 from aigc_opt.instance.two_timescale import Process, TwoTimescaleInstance
-from aigc_opt.policies.views import FrameView
 from aigc_opt.problems.two_timescale.enumeration import feasible_caches
 from aigc_opt.problems.two_timescale.frames import Frames
 from aigc_opt.problems.two_timescale.shares import Transfers
+from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
 
 REPLICATIONS = 10
 MOST_CACHES = 2048
@@ -223,7 +224,8 @@ class Sampler:
         """Sample the expected costs of a frame with each cache: upper and lower ends, each (S,)."""
         station = self.station
         sample = station.episode(station.slots_of(draw_requests_in(station, state, number, seed)), 1)
-        of = np.zeros(len(self.caches), int)
+        assert self.caches is not None  # else frames are solved, not tabulated
+        of = np.zeros(len(self.caches), np.int64)
         upper, lower = Frames(sample).exact(of, self.caches, VALUE_RELATIVE, Control())
         return upper * station.slots / number, lower * station.slots / number
 
@@ -232,6 +234,7 @@ class Sampler:
         station = self.station
         drawn = draw_requests_in(station, state, number, seed)
         result = solve(instance_with(self.instance, drawn), gap=SOLVE_GAP)
+        assert isinstance(result.solution, TwoTimescaleSolution) and result.lower_bound is not None
         sample = station.episode(station.slots_of(drawn), 1)
         # The bound holds for slots and transfers together; less the transfers' least cost, or more, it stays one.
         lower = result.lower_bound * number - Transfers.of(sample).cost
@@ -263,7 +266,7 @@ class Nonanticipative:
     way: str
 
 
-Mapper = Callable[[Callable[..., Any], Iterable[tuple]], Iterable[Any]]
+Mapper = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterable[Any]]
 
 
 def nonanticipative(
@@ -286,6 +289,7 @@ def nonanticipative(
     sampler = Sampler.of(instance, station)
     if not sampler.possible:
         return None
+    calls: list[tuple[Any, ...]]
     run = map_calls or (lambda function, calls: [function(*call) for call in calls])
     states = range(station.states)
     few, many = sampler.slots(SLOTS), sampler.slots(TRAINING_SLOTS)
@@ -309,18 +313,16 @@ def nonanticipative(
         policy = [np.array(number)]
         calls = [(sampler, j, few, seed_of(s, j), plan.caches[number[j]]) for s in rounds[1:] for j in states]
         solved = list(run(_solved, calls))
-        upper, lower = (
-            np.array([item[key] for item in solved]).reshape(REPLICATIONS, -1) for key in ("upper", "lower")
-        )
-        gaps = ((upper - lower) @ plan.chance.sum(axis=0)).tolist()
+        width = np.array([item["upper"] - item["lower"] for item in solved]).reshape(REPLICATIONS, -1)
+        gaps = (width @ plan.chance.sum(axis=0)).tolist()
         way = f"sampled frames solved in {station.states} states, frame by frame"
     way += f"; {REPLICATIONS} replications of {few} slots a state, policy from {many}"
     return Nonanticipative(PlannedPolicy(plan, policy), scale * np.array(gaps), way)
 
 
-def _table(sampler: Sampler, *words) -> tuple[np.ndarray, np.ndarray]:
+def _table(sampler: Sampler, *words: Any) -> tuple[np.ndarray, np.ndarray]:
     return sampler.table(*words)
 
 
-def _solved(sampler: Sampler, *words) -> dict[str, Any]:
+def _solved(sampler: Sampler, *words: Any) -> dict[str, Any]:
     return sampler.solved(*words)

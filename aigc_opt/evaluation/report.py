@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,8 +113,8 @@ def make_report(
         How the non-anticipative bounds were found, in words.
 
     """
-    hindsight = Estimate.of([r["hindsight"] for r in records if r["hindsight"] is not None])
-    bounds = {"hindsight": None if hindsight is None else hindsight.to_dict(confidence), "nonanticipative": None}
+    hindsight = [r["hindsight"] for r in records if r["hindsight"] is not None]
+    bounds = {"hindsight": _estimate(hindsight, confidence), "nonanticipative": None}
     policies = [_policy(name, records, confidence) for name in names]
     if gaps is not None and records:
         bounds["nonanticipative"] = _sampled(records, names, gaps, way, confidence)
@@ -127,6 +127,10 @@ def make_report(
     return Report(data)
 
 
+def _estimate(values: list[float], confidence: float) -> dict[str, Any] | None:
+    return Estimate.of(values).to_dict(confidence) if values else None
+
+
 def _policy(name: str, records: Sequence[dict[str, Any]], confidence: float) -> dict[str, Any]:
     """Statistics of one policy over the episodes that the checker accepted."""
     played = [(r, r["policies"][name]) for r in records]
@@ -135,8 +139,7 @@ def _policy(name: str, records: Sequence[dict[str, Any]], confidence: float) -> 
     split = [(r, p) for r, p in paired if p["same_choices"] is not None]
 
     def estimate(values: list[float]) -> dict[str, Any] | None:
-        found = Estimate.of(values)
-        return None if found is None else found.to_dict(confidence)
+        return _estimate(values, confidence)
 
     whole = all(r["hindsight"] for r, _ in paired)  # a bound of 0 has no relative gap
     attribution = None
@@ -161,28 +164,40 @@ def _policy(name: str, records: Sequence[dict[str, Any]], confidence: float) -> 
     }
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """What a policy's cost is above a lower bound, paired by episode over those that the checker accepted."""
+
+    name: str
+    above: Estimate
+    accepted: int
+
+
+def _compared(records: Sequence[dict[str, Any]], names: Sequence[str], least: Sequence[float]) -> list[_Compared]:
+    """Compare policies with a number a record; those with fewer than two accepted episodes are left out."""
+    found = []
+    for name in names:
+        costs = [record["policies"][name]["cost"] for record in records]
+        pairs = [cost - bound for cost, bound in zip(costs, least, strict=True) if cost is not None]
+        if len(pairs) > 1:
+            found.append(_Compared(name, Estimate.of(pairs), len(pairs)))
+    return found
+
+
 def _sampled(
     records: Sequence[dict[str, Any]], names: Sequence[str], gaps: np.ndarray, way: str, confidence: float
 ) -> dict[str, Any]:
     """Bounds from a policy near the best and the replications of its gap (see `nonanticipative`)."""
     upper, gap = Estimate.of([r["reachable"] for r in records]), Estimate.of(gaps)
     # Its allocations are optimal only to SLOT_RELATIVE; without that its cost may be too high for a lower bound.
-    played = Estimate.of([r["reachable"] * (1.0 - SLOT_RELATIVE) for r in records])
-    lower = played.plus(gap, -1.0)
-    below = []
-    for name in names:
-        pairs = [
-            r["policies"][name]["cost"] - r["reachable"] * (1.0 - SLOT_RELATIVE)
-            for r in records
-            if r["policies"][name]["cost"] is not None
-        ]
-        if len(pairs) > 1:
-            # cost - lower = (cost - upper) + gap, paired by episode: the luck of the episodes cancels.
-            below.append((name, Estimate.of(pairs).plus(gap)))
+    played = [r["reachable"] * (1.0 - SLOT_RELATIVE) for r in records]
+    lower = Estimate.of(played).plus(gap, -1.0)
+    # cost - lower = (cost - upper) + gap, paired by episode: the luck of the episodes cancels.
+    beside = [replace(c, above=c.above.plus(gap)) for c in _compared(records, names, played)]
     return {
         "lower": lower.to_dict(confidence),
         "upper": upper.to_dict(confidence),
-        "note": _note(f"By sample average approximation: {way}.", below, lower.mean, confidence),
+        "note": _note(f"By sample average approximation: {way}.", beside, len(records), lower.mean, confidence),
     }
 
 
@@ -190,37 +205,45 @@ def _relaxed(
     records: Sequence[dict[str, Any]], policies: list[dict[str, Any]], way: str, confidence: float
 ) -> dict[str, Any]:
     """Bounds by information relaxation; above, what the best evaluated policy reaches that is not clairvoyant."""
-    lower = Estimate.of([r["relaxed"] for r in records])
-    below = []
-    for policy in policies:
-        pairs = [
-            r["policies"][policy["name"]]["cost"] - r["relaxed"]
-            for r in records
-            if r["policies"][policy["name"]]["cost"] is not None
-        ]
-        if len(pairs) > 1:
-            below.append((policy["name"], Estimate.of(pairs)))
-    caught = {name for name, e in below if e.interval(confidence)[1] < 0}
+    least = [r["relaxed"] for r in records]
+    lower = Estimate.of(least)
+    beside = _compared(records, [policy["name"] for policy in policies], least)
+    caught = {c.name for c in beside if _is_below(c, confidence)}
     whole = [p for p in policies if p["feasible_episodes"] == len(records) and p["name"] not in caught | {"offline"}]
     upper = min((p["cost"] for p in whole), key=lambda cost: cost["mean"], default=None)
+    way = f"By {way}; upper is the best policy of this report."
     return {
         "lower": lower.to_dict(confidence),
         "upper": upper,
-        "note": _note(f"By {way}; upper is the best policy of this report.", below, lower.mean, confidence),
+        "note": _note(way, beside, len(records), lower.mean, confidence),
     }
 
 
-def _note(way: str, below: list[tuple[str, Estimate]], lower: float, confidence: float) -> str:
+def _is_below(compared: _Compared, confidence: float) -> bool:
+    interval = compared.above.interval(confidence)
+    return interval is not None and interval[1] < 0
+
+
+def _note(way: str, beside: list[_Compared], episodes: int, lower: float, confidence: float) -> str:
     """Say how the bounds were found, what they mean, and which policies stand below them."""
     parts = [way, MEANING]
-    for name, estimate in below:
-        interval = estimate.interval(confidence)
-        if interval is not None and interval[1] < 0:
-            scale = 100 / abs(lower) if lower else 1.0
-            known = " It replays the optimum of each whole episode: clairvoyant by design." if name == "offline" else ""
-            parts.append(
-                f"BELOW: {name} is {-scale * estimate.mean:.3g}% below lower "
-                f"({100 * confidence:g}%: {-scale * interval[1]:.3g}% to {-scale * interval[0]:.3g}%), "
-                f"which no policy that knows only the present can be on average.{known}"
+    for compared in beside:
+        interval = compared.above.interval(confidence)
+        if interval is None or interval[1] >= 0:
+            continue
+        scale = 100 / abs(lower) if lower else 1.0
+        refused = episodes - compared.accepted
+        where = f" on the {compared.accepted} of {episodes} episodes in which it was accepted" if refused else ""
+        words = (
+            f"BELOW: {compared.name} is {-scale * compared.above.mean:.3g}% below lower{where} "
+            f"({100 * confidence:g}%: {-scale * interval[1]:.3g}% to {-scale * interval[0]:.3g}%), "
+            "which no policy that knows only the present can be on average."
+        )
+        if refused:
+            words += (
+                f" The checker refused {refused}: a policy that is refused where others pay much may be below by that."
             )
+        if compared.name == "offline":
+            words += " It replays the optimum of each whole episode: clairvoyant by design."
+        parts.append(words)
     return " ".join(parts)

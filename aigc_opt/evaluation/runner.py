@@ -9,10 +9,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from aigc_opt.evaluation.episodes import Episodes, Setting
 from aigc_opt.evaluation.nonanticipative import REPLICATIONS, SLOTS, TRAINING_SLOTS, Nonanticipative, nonanticipative
 from aigc_opt.evaluation.report import Report, make_report
 from aigc_opt.instance.base import Instance
-from aigc_opt.instance.files import load
+from aigc_opt.instance.files import loaded, write_text
+from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.policies.load import is_path, path_in
 
 EPISODES = 100
@@ -79,7 +81,7 @@ def evaluate(
         If an argument, the file or a policy is not what it must be.
 
     """
-    instance = instance if isinstance(instance, Instance) else load(instance)
+    instance = loaded(instance)
     named = dict(policies) if isinstance(policies, Mapping) else {_name(p): p for p in policies}
     drawn = getattr(instance, "process", None) is not None
     number = (EPISODES if episodes is None else episodes) if drawn else 1
@@ -94,7 +96,7 @@ def evaluate(
     reachable: Nonanticipative | None = None
     try:
         with _Workers(workers if number > 1 else 1) as pool:
-            if drawn:
+            if isinstance(instance, TwoTimescaleInstance) and drawn:
                 say("what a policy that knows only the present can reach: sampling")
                 reachable = nonanticipative(instance, seed, map_calls=pool.map)
                 policy = None if reachable is None else reachable.policy
@@ -107,18 +109,26 @@ def evaluate(
     else:
         if notes is not None:
             notes.delete()
-    head = {"name": instance.name, "problem": instance.problem, "sha256": instance.sha256}
     done = [records[e] for e in sorted(records)]
     way = "information relaxation (hindsight penalised for its knowledge)" if reachable is None else reachable.way
     gaps = None if reachable is None else reachable.gaps
-    return make_report(head, done, list(named), seed, confidence, gaps, way)
+    return make_report(instance.identity, done, list(named), seed, confidence, gaps, way)
 
 
 def _name(policy: Any) -> str:
     return policy if isinstance(policy, str) else getattr(policy, "__name__", type(policy).__name__)
 
 
-def _faults(instance, named, policies, episodes, seed, confidence, workers, drawn) -> list[str]:
+def _faults(
+    instance: Instance,
+    named: Mapping[str, Any],
+    policies: Collection[Any],
+    episodes: int | None,
+    seed: int,
+    confidence: float,
+    workers: int,
+    drawn: bool,
+) -> list[str]:
     faults = []
     if not named:
         faults.append("at least one policy is needed")
@@ -180,7 +190,7 @@ class _Workers:
                 for process in running:
                     process.terminate()
 
-    def map(self, function: Callable[..., Any], calls: Iterable[tuple]) -> list[Any]:
+    def map(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Call a function for each tuple of arguments; results in order."""
         if self.pool is None:
             return [function(*call) for call in calls]
@@ -216,13 +226,13 @@ def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and end when it ends, however it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
     if parent is not None:
-        threading.Thread(target=follow, daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 _PLAYING: dict[bytes, Episodes] = {}
@@ -279,10 +289,7 @@ class _Journal:
                 found[record["episode"]] = record
         # Written whole again, so that a line that was cut off does not swallow the next one.
         text = [json.dumps({"key": self.key}), *(json.dumps(found[e]) for e in sorted(found))]
-        try:
-            self.path.write_text("\n".join(text) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(str(self.path), [f"cannot be written: {error.strerror}"]) from None
+        write_text(self.path, "\n".join(text) + "\n")
         return found
 
     def add(self, record: dict[str, Any]) -> None:

@@ -18,13 +18,19 @@ from aigc_opt.envs.deployment_rollout import DeploymentRollout
 from aigc_opt.envs.offloading_rollout import OffloadingRollout
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
-from aigc_opt.problems.offloading.solution import OffloadingSolution
+from aigc_opt.result import Solution
 
-ROLLOUTS = {"deployment": DeploymentRollout, "offloading": OffloadingRollout}
+ROLLOUTS: dict[str, Callable[[Any, bool], DeploymentRollout | OffloadingRollout]] = {
+    "deployment": DeploymentRollout,
+    "offloading": OffloadingRollout,
+}
+
+Turn = tuple[Solution | None, float, int]
+"""What a policy decided (None where it found no point), its seconds, and how often it was asked."""
 
 
-def sequential_player(found: Any, instance: Instance, name: str, strict: bool) -> Callable[[], tuple]:
-    """Return a function that plays the instance: solution, nothing, False, seconds, decisions (`Played`).
+def sequential_player(found: Any, instance: Instance, name: str, strict: bool) -> Callable[[], Turn]:
+    """Return a function that plays the instance once.
 
     Parameters
     ----------
@@ -45,7 +51,7 @@ def sequential_player(found: Any, instance: Instance, name: str, strict: bool) -
     if act is None:
         raise InputError(f"policy {name}", [f"must be a function or have act(view), got {type(found).__name__}"])
 
-    def play() -> tuple:
+    def play() -> Turn:
         rollout, spent = ROLLOUTS[instance.problem](instance, strict), 0.0
         decisions = 0
         while not rollout.over:
@@ -55,8 +61,7 @@ def sequential_player(found: Any, instance: Instance, name: str, strict: bool) -
             spent += time.perf_counter() - started
             decisions += 1
             rollout.act(_action(answer, rollout, f"policy {name}"))
-        solution: OffloadingSolution | Any = rollout.solution()
-        return solution, None, False, spent, decisions
+        return rollout.solution(), spent, decisions
 
     return play
 

@@ -18,11 +18,9 @@ class Estimate:
     freedom: float
 
     @classmethod
-    def of(cls, values: Any) -> Estimate | None:
-        """Estimate the mean of independent numbers; None where there are none."""
+    def of(cls, values: Any) -> Estimate:
+        """Estimate the mean of independent numbers, of which there must be one at least."""
         found = np.asarray(values, float)
-        if not found.size:
-            return None
         variance = float(found.var(ddof=1)) / found.size if found.size > 1 else 0.0
         return cls(float(found.mean()), variance, found.size - 1.0)
 

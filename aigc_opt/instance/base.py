@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
@@ -14,7 +14,18 @@ import rfc8785
 from pydantic import BeforeValidator, ValidationError
 
 from aigc_opt.errors import Fault, InputError
-from aigc_opt.instance.fields import FAULTS_PER_FILE, Name, Record, Sizes, Text, describe, fault, faults_of, quote
+from aigc_opt.instance.fields import (
+    FAULTS_PER_FILE,
+    Name,
+    Record,
+    Sizes,
+    Text,
+    describe,
+    fault,
+    faults_of,
+    is_real,
+    quote,
+)
 
 FORMAT = "aigc-opt/instance"
 VERSION = 1
@@ -26,7 +37,7 @@ def _not_a_truth(value: Any) -> Any:
     return value
 
 
-class Instance(Record):
+class Instance(Record, ABC):
     """Head of every instance file; `from_dict` is the one way in.
 
     An instance knows nothing of solvers. It is frozen: arrays are read-only, equality and hash follow the canonical
@@ -47,7 +58,8 @@ class Instance(Record):
         Parameters
         ----------
         data : dict
-            The JSON object of an instance file.
+            The JSON object of an instance file; where it has numbers and lists, NumPy's numbers and arrays (or what
+            NumPy makes an array of, such as a column of a table) do as well.
         origin : str
             What to call it in errors: the file's name.
 
@@ -59,6 +71,7 @@ class Instance(Record):
         """
         if not isinstance(data, dict):
             raise InputError(origin, [f"must be one JSON object, got {describe(data)}"])
+        data = _plain(data)
         faults: list[Fault] = []
         instance = None
         try:
@@ -73,14 +86,14 @@ class Instance(Record):
         return instance
 
     @classmethod
+    @abstractmethod
     def _sizes(cls, data: dict[str, Any]) -> Sizes:
         """Length of each axis letter as the file's lists of objects say it, None where they cannot be counted."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def _cross_faults(cls, data: dict[str, Any]) -> Iterator[Fault]:
         """Faults between parts of the file. Reads the raw file, so that one bad field does not hide the others."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the instance, with defaults filled in and nothing that the file did not have."""
@@ -105,6 +118,11 @@ class Instance(Record):
         """Hash of the canonical form, hexadecimal."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name, problem and sha256: how a file that belongs to the instance says so."""
+        return {"name": self.name, "problem": self.problem, "sha256": self.sha256}
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Instance) and self.sha256 == other.sha256
 
@@ -121,6 +139,37 @@ def _floats(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return value
+
+
+_JSON_SCALARS = frozenset((int, float, str, bool, type(None)))
+
+
+_DEEPEST = 10
+"""No field of an instance nests as deep; a hostile file may nest deeper than Python calls."""
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return a value with Python's numbers in the place of NumPy's, and lists of lists in that of lists of arrays.
+
+    An array of numbers stays one: its field reads it as it is.
+    """
+    if depth > _DEEPEST:
+        return value
+    if isinstance(value, dict):
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        # What a file held has nothing to change, and may have millions of numbers.
+        return value if set(map(type, value)) <= _JSON_SCALARS else [_nested(_plain(item, depth + 1)) for item in value]
+    if hasattr(value, "__array__"):
+        array = np.asarray(value)
+        if array.ndim and array.dtype.kind in "fiu":
+            return array
+        return float(array) if not array.ndim and array.dtype.kind == "f" else array.tolist()
+    return value
+
+
+def _nested(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 # ----------------------------------------------------------------------- reading the raw file for cross references
@@ -153,10 +202,8 @@ def objects(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 def number(value: Any) -> float | None:
     """Return a raw number; None where it is not one, or no double holds it."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
     try:
-        return float(value) if abs(value) < math.inf else None
+        return float(value) if is_real(value) else None
     except OverflowError:
         return None
 

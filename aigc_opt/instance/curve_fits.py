@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar, nnls
 
-from aigc_opt.instance.profile import Exponential, PiecewiseLinear, Power
+from aigc_opt.instance.profile import Exponential, PiecewiseLinear, Power, Quality
 
 MOST_POINTS = 6
 """Most points of a fitted piecewise linear curve."""
@@ -26,8 +26,6 @@ DIGITS = 9
 
 EXACT = 1e-18
 """Residuals below this share of the total sum of squares are rounding: curves that reach it count as equally good."""
-
-Quality = PiecewiseLinear | Exponential | Power
 
 
 def rounded(x: float) -> float:
@@ -157,7 +155,7 @@ def _line(samples: Samples, knots: np.ndarray) -> PiecewiseLinear:
         fall, top, _ = samples.falling(_falls(samples.steps, knots))
         loss = top - np.r_[0.0, np.cumsum(fall)]
     points = [[rounded(s), rounded(q)] for s, q in zip(knots, loss, strict=True)]
-    return PiecewiseLinear(kind="piecewise_linear", points=points)
+    return PiecewiseLinear(kind="piecewise_linear", points=np.array(points))
 
 
 # ----------------------------------------------------------------------------------------------- smooth curves

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from aigc_opt.errors import Fault
 from aigc_opt.instance.base import Instance, length, listed, repeated_names
-from aigc_opt.instance.fields import Name, NonNegative, Positive, Record, Sizes, array_field, describe, list_of
+from aigc_opt.instance.fields import Array, Name, NonNegative, Positive, Record, Sizes, array_field, describe, list_of
 from aigc_opt.instance.profile import DeploymentModel
 
 
@@ -49,8 +49,8 @@ class DeploymentWeights(Record):
 class InitialState(Record):
     """What is on disk and in GPU memory before the first slot; arrays [E, M] of 0 and 1."""
 
-    stored: array_field("E", "M", binary=True)  # type: ignore[valid-type]
-    loaded: array_field("E", "M", binary=True)  # type: ignore[valid-type]
+    stored: Annotated[Array, array_field("E", "M", binary=True)]
+    loaded: Annotated[Array, array_field("E", "M", binary=True)]
 
 
 class DeploymentInstance(Instance):
@@ -70,12 +70,12 @@ class DeploymentInstance(Instance):
     """
 
     problem: Literal["deployment"]
-    models: list_of(DeploymentModel)  # type: ignore[valid-type]
+    models: Annotated[tuple[DeploymentModel, ...], list_of(DeploymentModel)]
     slot_s: NonNegative = 300.0
-    servers: list_of(Server)  # type: ignore[valid-type]
-    cloud_delay_s: array_field("M", minimum=0)  # type: ignore[valid-type]
-    peer_delay_s: array_field("E", "E", minimum=0, null=True) | None = None  # type: ignore[valid-type]
-    arrivals: array_field("T", "E", "M", minimum=0)  # type: ignore[valid-type]
+    servers: Annotated[tuple[Server, ...], list_of(Server)]
+    cloud_delay_s: Annotated[Array, array_field("M", minimum=0)]
+    peer_delay_s: Annotated[Array, array_field("E", "E", minimum=0, null=True)] | None = None
+    arrivals: Annotated[Array, array_field("T", "E", "M", minimum=0)]
     initial: InitialState | None = None
     weights: DeploymentWeights = DeploymentWeights()
 
@@ -93,7 +93,7 @@ class DeploymentInstance(Instance):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of slots T, servers E and models M."""
-        return self.arrivals.shape  # type: ignore[return-value]
+        return self.arrivals.shape
 
     @cached_property
     def shares(self) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -19,14 +18,3 @@ def draws(seed: int) -> Callable[..., np.ndarray]:
         return np.round(low + (high - low) * generator.random(size), decimals)
 
     return uniform
-
-
-def plain(value: Any) -> Any:
-    """Return nested lists and plain numbers of a file's object that holds arrays."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return value.item() if isinstance(value, np.generic) else value

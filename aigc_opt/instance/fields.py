@@ -44,6 +44,9 @@ LARGEST_INTEGER = 2**53
 Place = tuple[int | str, ...]
 """Where a value stands in a file: keys and indices, outermost first."""
 
+Placed = tuple[Place, str]
+"""Where something is wrong, and what was expected there."""
+
 Sizes = Mapping[str, int | None]
 """Length of each axis letter as far as the file says it elsewhere (``{"E": 3, "M": 4}``); None = not known."""
 
@@ -73,7 +76,7 @@ def fault(message: str) -> PydanticCustomError:
     return PydanticCustomError("fault", "{text}", {"text": message})
 
 
-def faults_at(title: str, found: Iterable[tuple[Place, str]], kind: str = "fault") -> ValidationError:
+def faults_at(title: str, found: Iterable[Placed], kind: str = "fault") -> ValidationError:
     """Several errors at places inside one value, as one exception that pydantic merges with the others."""
     details = [
         InitErrorDetails(type=PydanticCustomError(kind, "{text}", {"text": message}), loc=place, input=None)
@@ -107,6 +110,11 @@ Name = Annotated[str, Field(min_length=1), AfterValidator(_readable_name)]
 
 
 # ------------------------------------------------------------------------------------------------------- arrays
+
+
+def is_real(value: object) -> bool:
+    """Whether a value of a file, or of a call, is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def quote(text: str) -> str:
@@ -156,14 +164,14 @@ def _known_length(letter: str, sizes: Sizes) -> int | None:
     return int(letter) if letter.isdigit() else sizes.get(letter)
 
 
-def _flatten(value: Any, axes: tuple[str, ...], sizes: Sizes) -> tuple[list[Any], tuple[int, ...], list]:
+def _flatten(value: Any, axes: tuple[str, ...], sizes: Sizes) -> tuple[list[Any], tuple[int, ...], list[Placed]]:
     """Leaves and shape of nested lists, and the faults of their lengths.
 
     A bad row is cut, or filled with `_SKIPPED`, so that faults in other rows, and in the rest of it, are found too.
     """
     level: list[Any] = [value]
     shape: list[int] = []
-    faults: list[tuple[Place, str]] = []
+    faults: list[Placed] = []
     for letter in axes:
         known = _known_length(letter, sizes)
         lengths = [len(item) if type(item) in _LISTS else -1 for item in level]
@@ -198,7 +206,7 @@ def _repaired(row: Any, length: int) -> list[Any]:
     return kept + [_SKIPPED] * (length - len(kept))
 
 
-def _beyond(number: int) -> list[tuple[Place, str]]:
+def _beyond(number: int) -> list[Placed]:
     """Return the line that counts the faults that are not named."""
     more = number - FAULTS_PER_ARRAY
     return [((), f"and {more} more {'entry' if more == 1 else 'entries'} like these")] if more > 0 else []
@@ -260,7 +268,8 @@ class ArrayRule:
     def __call__(self, value: Any, info: ValidationInfo) -> np.ndarray:
         """Turn nested lists (or an array) into a read-only array, or raise every fault found with its place."""
         sizes: Sizes = (info.context or {}).get("sizes", {})
-        faults: list[tuple[Place, str]] = []
+        faults: list[Placed] = []
+        leaves: list[Any] | np.ndarray
         if isinstance(value, np.ndarray):
             leaves, shape = _array_leaves(value, self.axes, sizes)
             flat = leaves.astype(np.float64)
@@ -335,18 +344,17 @@ def plain_numbers(array: np.ndarray) -> Any:
             return (
                 whole.astype(np.int64) if np.array_equal(whole, array) and (abs(array) < 2**53).all() else array
             ).tolist()
-        array = np.where(absent, None, array.astype(object))
+        array = array.astype(object)
+        array[absent] = None
     return array.tolist()
 
 
-def array_of(rule: ArrayRule) -> Any:
-    """Annotate a field as an array under this rule."""
-    return Annotated[np.ndarray, BeforeValidator(rule), PlainSerializer(plain_numbers)]
+Array = Annotated[np.ndarray, PlainSerializer(plain_numbers)]
 
 
-def array_field(*axes: str, **rule: Any) -> Any:
-    """Annotate a field as an array with these axes; see `ArrayRule` for the keywords."""
-    return array_of(ArrayRule(axes, **rule))
+def array_field(*axes: str, **rule: Any) -> BeforeValidator:
+    """Return the rule that stands beside `Array` in a field's type; see `ArrayRule` for the keywords."""
+    return BeforeValidator(ArrayRule(axes, **rule))
 
 
 # ------------------------------------------------------------------------------------------------ errors in words
@@ -400,7 +408,7 @@ def faults_of(error: ValidationError) -> list[Fault]:
     return [Fault(path_of(place), message) for place, message in places_of(error)]
 
 
-def places_of(error: ValidationError) -> list[tuple[Place, str]]:
+def places_of(error: ValidationError) -> list[Placed]:
     """Every error of a pydantic validation as a place and what was expected there."""
     found = []
     for item in error.errors(include_url=False):
@@ -430,8 +438,11 @@ def places_of(error: ValidationError) -> list[tuple[Place, str]]:
 # ---------------------------------------------------------------------------------------------- lists of objects
 
 
-def list_of(record: type[Record], least: int = 1) -> Any:
-    """Annotate a field as a list of these objects, at least so many; errors in it are named up to a limit."""
+def list_of(record: type[Record], least: int = 1) -> BeforeValidator:
+    """Return the rule that stands beside ``tuple[record, ...]`` in a field's type: at least so many of them.
+
+    Errors in them are named up to a limit.
+    """
 
     def read(value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, list | tuple):
@@ -454,7 +465,7 @@ def list_of(record: type[Record], least: int = 1) -> Any:
             raise faults_at("list", faults, _PLACED)
         return tuple(made)
 
-    return Annotated[tuple[record, ...], BeforeValidator(read)]
+    return BeforeValidator(read)
 
 
 def names_at(value: Any) -> tuple[str, ...]:
@@ -463,7 +474,7 @@ def names_at(value: Any) -> tuple[str, ...]:
         raise fault(f"must be a list, got {describe(value)}")
     if not value:
         raise fault("must have at least one entry")
-    faults: list[tuple[Place, str]] = []
+    faults: list[Placed] = []
     for index, item in enumerate(value):
         if not isinstance(item, str):
             faults.append(((index,), f"must be text, got {describe(item)}"))

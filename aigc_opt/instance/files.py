@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import io
 import json
 import math
 import os
+import re
 import tempfile
 import zipfile
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -54,7 +56,7 @@ INTEGER_DIGITS = 308
 need not convert it, which takes long and has a limit of its own."""
 
 
-class _Object(dict):
+class _Object(dict[str, Any]):
     """A JSON object in which some keys stood more than once."""
 
     repeated: tuple[str, ...] = ()
@@ -226,6 +228,41 @@ def load(path: str | os.PathLike[str]) -> Instance:
     return instance
 
 
+Kind = TypeVar("Kind", bound=Instance)
+
+
+def loaded(given: Instance | str | os.PathLike[str]) -> Instance:
+    """Return an instance, read from its file where a path is given.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or with every fault of the file.
+
+    """
+    if isinstance(given, Instance):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return load(given)
+    raise InputError("instance", [f"must be an instance or the path of one, got {type(given).__name__}"])
+
+
+def loaded_as(kind: type[Kind], given: Instance | str | os.PathLike[str]) -> Kind:
+    """Return an instance of one problem, read from its file where a path is given.
+
+    Raises
+    ------
+    InputError
+        As `loaded`, or if it is of another problem.
+
+    """
+    instance = loaded(given)
+    if not isinstance(instance, kind):
+        problem = next(name for name, known in INSTANCES.items() if known is kind)
+        raise InputError(instance.name, [f"must be of problem {problem}"])
+    return instance
+
+
 def _requests_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Requests out of an npz; what stands where there is no request is ignored, whatever it is."""
     model = arrays["model"]
@@ -234,6 +271,27 @@ def _requests_of(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         key: np.where(none, np.nan, values) if key != "model" and values.shape == model.shape else values
         for key, values in arrays.items()
     }
+
+
+def npz_beside(path: str | os.PathLike[str], holder: Any, field: str) -> tuple[Path, list[Fault]]:
+    """Return the path of the npz file that ``{"npz": "name"}`` in the file at `path` points to, and other faults of it.
+
+    Raises
+    ------
+    InputError
+        If `holder`, which stands there as `field`, names no file in the same folder.
+
+    """
+    at = f"{field}.npz" if field else "npz"
+    if not isinstance(holder, dict) or "npz" not in holder:
+        raise InputError(str(path), [Fault(at, "is required, but missing")])
+    name = holder["npz"]
+    faults = [
+        Fault(path_of((field, key) if field else (key,)), "unknown key beside npz") for key in holder if key != "npz"
+    ]
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise InputError(str(path), [*faults, Fault(at, f"must be a file name without a folder, got {describe(name)}")])
+    return Path(path).parent / name, faults
 
 
 def read_npz(
@@ -264,16 +322,11 @@ def read_npz(
 
     """
     origin = str(path)
-    name = holder["npz"]
     at = f"{field}.npz" if field else "npz"
-    faults = [
-        Fault(path_of((field, key) if field else (key,)), "unknown key beside npz") for key in holder if key != "npz"
-    ]
-    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
-        raise InputError(origin, [*faults, Fault(at, f"must be a file name without a folder, got {describe(name)}")])
-    said = quote(name)
+    beside, faults = npz_beside(path, holder, field)
+    said = quote(beside.name)
     try:
-        with zipfile.ZipFile(Path(path).parent / name) as archive:
+        with zipfile.ZipFile(beside) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
             if set(members) != set(keys) or len(archive.infolist()) != len(keys):
                 got = ", ".join(map(quote, sorted(members)[:10])) or "none"
@@ -330,14 +383,11 @@ def _array_of(raw: bytes, kind: type) -> np.ndarray:
 def save(instance: Instance, path: str | os.PathLike[str]) -> None:
     """Write an instance as JSON; the old file stays until the new one is whole.
 
-    A long episode's requests go into an npz file of the same name beside it.
+    A long episode's requests go into an npz file beside it, see `save_with_arrays`.
     """
     if isinstance(instance, TwoTimescaleInstance) and _is_long(instance):
         arrays = {key: getattr(instance.requests, key) for key in REQUEST_ARRAYS}
-        beside = Path(path).with_suffix(".npz")
-        write_npz(beside, arrays)
-        head = instance.model_copy(update={"requests": None}).to_dict()
-        write_text(path, dump_json(head | {"requests": {"npz": beside.name}}))
+        save_with_arrays(path, instance.model_copy(update={"requests": None}).to_dict(), "requests", arrays)
         return
     write_text(path, dump_json(instance.to_dict()))
 
@@ -346,19 +396,57 @@ def _is_long(instance: TwoTimescaleInstance) -> bool:
     return instance.requests is not None and instance.requests.model.size > INLINE_REQUESTS
 
 
-def write_npz(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays as an npz file that `read_npz` reads: C order, little-endian, nothing pickled.
+def save_with_arrays(
+    path: str | os.PathLike[str], data: dict[str, Any], field: str, arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Write a JSON file and beside it the npz that it names; whoever reads them finds both old or both new.
+
+    The npz's name is the JSON's with the hash of the arrays, so that a new one replaces no old one: what counts is the
+    moment in which the JSON is replaced. After that the npz that the old JSON named is removed.
+
+    Parameters
+    ----------
+    path : path
+        The JSON file.
+    data : dict
+        Its object without the arrays.
+    field : str
+        Where ``{"npz": name}`` stands in it; empty = the object itself.
+    arrays : mapping of str to ndarray
+        Written as `read_npz` reads them: C order, little-endian, nothing pickled.
 
     Raises
     ------
     InputError
-        If the file cannot be written there.
+        If a file cannot be written.
 
     """
+    target = Path(path)
     packed = io.BytesIO()
-    plain = {key: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for key, array in arrays.items()}
+    # Any: NumPy's own keywords stand beside those for arrays.
+    plain: dict[str, Any] = {
+        key: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for key, array in arrays.items()
+    }
     np.savez_compressed(packed, **plain)
-    write_bytes(path, packed.getvalue())
+    content = packed.getvalue()
+    name = f"{target.stem}-{hashlib.sha256(content).hexdigest()[:16]}.npz"
+    before = _npz_named_in(target, field)
+    write_bytes(target.parent / name, content)
+    write_text(target, dump_json(data | ({field: {"npz": name}} if field else {"npz": name})))
+    if before not in (None, name) and re.fullmatch(rf"{re.escape(target.stem)}-[0-9a-f]{{16}}\.npz", str(before)):
+        with contextlib.suppress(OSError):
+            os.unlink(target.parent / str(before))
+
+
+def _npz_named_in(path: Path, field: str) -> str | None:
+    """Return the npz that a JSON file points to, None where there is no such file or pointer."""
+    try:
+        data: Any = read_json(path) if path.is_file() else {}
+    except InputError:
+        return None
+    holder = data.get(field) if field else data
+    name = holder.get("npz") if isinstance(holder, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def dump_json(data: dict[str, Any]) -> str:

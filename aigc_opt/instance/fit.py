@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from aigc_opt.errors import InputError
-from aigc_opt.instance.curve_fits import FITTERS, Quality, Samples, fit_line
+from aigc_opt.instance.curve_fits import FITTERS, Samples, fit_line
 from aigc_opt.instance.files import dump_json, write_text
 from aigc_opt.instance.measurements import Measurements, read_measurements
-from aigc_opt.instance.profile import Energy, Exponential, Latency, PiecewiseLinear
+from aigc_opt.instance.profile import Energy, Exponential, Latency, PiecewiseLinear, Quality
 
 KINDS = ("piecewise_linear", "exponential", "power")
 

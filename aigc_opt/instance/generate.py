@@ -14,7 +14,7 @@ import numpy as np
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import FORMAT, VERSION, Instance
 from aigc_opt.instance.deployment import DeploymentInstance
-from aigc_opt.instance.draws import draws, plain
+from aigc_opt.instance.draws import draws
 from aigc_opt.instance.generate_offloading import OFFLOADING_FAMILIES, generate_offloading
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
@@ -160,7 +160,7 @@ def generate_deployment(
         "arrivals": arrivals,
         "weights": {"delay": 1, "switching": 1, "storage": 20, "gpu_memory": 30},
     }  # fmt: skip
-    return DeploymentInstance.from_dict(plain(data), "generate")
+    return DeploymentInstance.from_dict(data, "generate")
 
 
 def _arrivals(
@@ -280,7 +280,7 @@ def generate_two_timescale(
             "input_mbit": [5, 10], "output_mbit": [5, 10], "distance_m": [30, 250], "fading": "rayleigh",
         },
     }  # fmt: skip
-    return TwoTimescaleInstance.from_dict(plain(data), "generate")
+    return TwoTimescaleInstance.from_dict(data, "generate")
 
 
 def _task_name(m: int) -> str:

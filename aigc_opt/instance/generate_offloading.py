@@ -10,7 +10,7 @@ import numpy as np
 
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import FORMAT, VERSION
-from aigc_opt.instance.draws import draws, plain
+from aigc_opt.instance.draws import draws
 from aigc_opt.instance.offloading import OffloadingInstance
 
 CURVES = {
@@ -151,7 +151,7 @@ def generate_offloading(
         "steps": {"min": min_steps, "max": max_steps, "stride": stride},
         "weights": {"quality": 6, "delay": 0.15, "energy": 0.02},
     }  # fmt: skip
-    return OffloadingInstance.from_dict(plain(data), "generate")
+    return OffloadingInstance.from_dict(data, "generate")
 
 
 def _models(uniform: Callable[..., np.ndarray]) -> list[dict[str, Any]]:

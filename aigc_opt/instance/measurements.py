@@ -78,7 +78,7 @@ def read_measurements(path: str | os.PathLike[str]) -> Measurements:
         more = [Fault("", f"{beyond} more faults")] if beyond > 0 else []
         raise InputError(origin, faults[:FAULTS_PER_ARRAY] + more)
     columns = dict(zip(header, np.array(values).T, strict=True))
-    return Measurements(*(columns[name] for name in REQUIRED), columns.get("energy_j"))
+    return Measurements(**columns)
 
 
 def _header(names: list[str], origin: str) -> list[str]:

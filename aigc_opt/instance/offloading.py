@@ -10,6 +10,7 @@ from pydantic import Field
 from aigc_opt.errors import Fault
 from aigc_opt.instance.base import Instance, length, listed, names_in, number, objects, repeated_names
 from aigc_opt.instance.fields import (
+    Array,
     Integer,
     Name,
     Names,
@@ -57,8 +58,8 @@ class User(Record):
     max_delay_s: Positive
     battery_j: NonNegative
     transmit_power_w: Positive
-    uplink_mbps: array_field("E", minimum=0)  # type: ignore[valid-type]
-    downlink_mbps: array_field("E", minimum=0)  # type: ignore[valid-type]
+    uplink_mbps: Annotated[Array, array_field("E", minimum=0)]
+    downlink_mbps: Annotated[Array, array_field("E", minimum=0)]
     device: Device | None
     rejection_penalty: NonNegative | None = None
 
@@ -91,9 +92,9 @@ class OffloadingInstance(Instance):
     """Users with one task each, edge servers (possibly none), and the grid of denoising steps."""
 
     problem: Literal["offloading"]
-    models: list_of(OffloadingModel)  # type: ignore[valid-type]
-    users: list_of(User)  # type: ignore[valid-type]
-    servers: list_of(OffloadingServer, least=0)  # type: ignore[valid-type]
+    models: Annotated[tuple[OffloadingModel, ...], list_of(OffloadingModel)]
+    users: Annotated[tuple[User, ...], list_of(User)]
+    servers: Annotated[tuple[OffloadingServer, ...], list_of(OffloadingServer, least=0)]
     steps: StepGrid
     weights: OffloadingWeights = OffloadingWeights()
 

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from aigc_opt.instance.fields import (
     FAULTS_PER_ARRAY,
+    Array,
     Name,
     NonNegative,
     Positive,
@@ -46,7 +47,7 @@ class PiecewiseLinear(Record):
     """Quality loss linear between `points` ``[[s1, q1], ...]`` and constant outside them; need not be convex."""
 
     kind: Literal["piecewise_linear"]
-    points: array_field("P", "2")  # type: ignore[valid-type]
+    points: Annotated[Array, array_field("P", "2")]
 
     @field_validator("points")
     @classmethod
@@ -65,7 +66,7 @@ class PiecewiseLinear(Record):
             raise faults_at("quality", found[:FAULTS_PER_ARRAY])
         return points
 
-    def value(self, steps: np.ndarray) -> np.ndarray:
+    def value(self, steps: np.ndarray | float) -> np.ndarray:
         """Quality loss at `steps` (any shape)."""
         return np.interp(steps, self.points[:, 0], self.points[:, 1])
 
@@ -86,7 +87,7 @@ class Exponential(Record):
             raise fault(f"must be >= floor ({floor:g}), got {ceiling:g}: a quality loss may not rise")
         return ceiling
 
-    def value(self, steps: np.ndarray) -> np.ndarray:
+    def value(self, steps: np.ndarray | float) -> np.ndarray:
         """Quality loss at `steps` (any shape)."""
         return self.floor + (self.ceiling - self.floor) * np.exp(-np.asarray(steps, float) / self.scale)
 
@@ -99,7 +100,7 @@ class Power(Record):
     coefficient: Positive
     exponent: Positive
 
-    def value(self, steps: np.ndarray) -> np.ndarray:
+    def value(self, steps: np.ndarray | float) -> np.ndarray:
         """Quality loss at `steps` (any shape, each >= 1)."""
         return self.floor + self.coefficient * np.asarray(steps, float) ** -self.exponent
 

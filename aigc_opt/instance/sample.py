@@ -87,10 +87,10 @@ def draw_episodes(
     draws[:, 0] = np.nan  # the first frame draws no state; with this gap every frame is one row
     for part, seed in zip(draws, seeds, strict=True):
         np.random.Generator(np.random.PCG64(seed)).random(out=part[1:])
-    draws = draws.reshape(number, frames, row)
-    state = _states(process, draws[:, :, 0])
+    by_frame = draws.reshape(number, frames, row)
+    state = _states(process, by_frame[:, :, 0])
     # The seven draws first, so that each is one block of memory.
-    v = np.ascontiguousarray(draws[:, :, 1:].reshape(-1, DRAWS_PER_REQUEST).T)
+    v = np.ascontiguousarray(by_frame[:, :, 1:].reshape(-1, DRAWS_PER_REQUEST).T)
     v = v.reshape(DRAWS_PER_REQUEST, number, frames, slots, users)
 
     weight = (1.0 + np.arange(models)) ** -process.zipf_exponents[:, None]

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from aigc_opt.errors import Fault
 from aigc_opt.instance.base import Instance, length, number, objects, repeated_names
 from aigc_opt.instance.fields import (
     FAULTS_PER_ARRAY,
+    Array,
     ArrayRule,
     Integer,
     NonNegative,
@@ -20,7 +21,6 @@ from aigc_opt.instance.fields import (
     Record,
     Sizes,
     array_field,
-    array_of,
     fault,
     faults_at,
     list_of,
@@ -65,7 +65,9 @@ class TwoTimescaleWeights(Record):
 class IndexRule(ArrayRule):
     """Entries are indices into the models, or null."""
 
-    def rules(self, flat, absent, shape, info):
+    def rules(
+        self, flat: np.ndarray, absent: np.ndarray, shape: tuple[int, ...], info: ValidationInfo
+    ) -> dict[str, np.ndarray]:
         """Return what entries must be, in words, and which are not."""
         found = super().rules(flat, absent, shape, info)
         models = ((info.context or {}).get("sizes") or {}).get("M")
@@ -77,19 +79,22 @@ class IndexRule(ArrayRule):
 class RequestRule(ArrayRule):
     """Entries must be there, and gains above 0, where `model` says that there is a request."""
 
-    def rules(self, flat, absent, shape, info):
+    def rules(
+        self, flat: np.ndarray, absent: np.ndarray, shape: tuple[int, ...], info: ValidationInfo
+    ) -> dict[str, np.ndarray]:
         """Return what entries must be, in words, and which are not."""
         found = super().rules(flat, absent, shape, info)
         model = info.data.get("model")
         if model is not None and model.shape == shape:  # else it is refused, and where requests are is not known
             asked = model.reshape(-1) >= 0
             found["is required where there is a request"] = absent & asked
-            if info.field_name.endswith("gain"):
+            if str(info.field_name).endswith("gain"):
                 found["must be > 0"] = asked & (flat == 0)
         return found
 
 
-_PER_REQUEST = RequestRule(("T", "K", "U"), minimum=0, null=True)
+_MODEL = BeforeValidator(IndexRule(("T", "K", "U"), minimum=0, null=True, integer=True))
+_PER_REQUEST = BeforeValidator(RequestRule(("T", "K", "U"), minimum=0, null=True))
 
 
 class Requests(Record):
@@ -106,11 +111,11 @@ class Requests(Record):
 
     """
 
-    model: array_of(IndexRule(("T", "K", "U"), minimum=0, null=True, integer=True))  # type: ignore[valid-type]
-    input_mbit: array_of(_PER_REQUEST)  # type: ignore[valid-type]
-    output_mbit: array_of(_PER_REQUEST)  # type: ignore[valid-type]
-    uplink_gain: array_of(_PER_REQUEST)  # type: ignore[valid-type]
-    downlink_gain: array_of(_PER_REQUEST)  # type: ignore[valid-type]
+    model: Annotated[Array, _MODEL]
+    input_mbit: Annotated[Array, _PER_REQUEST]
+    output_mbit: Annotated[Array, _PER_REQUEST]
+    uplink_gain: Annotated[Array, _PER_REQUEST]
+    downlink_gain: Annotated[Array, _PER_REQUEST]
 
     @field_validator(*REQUEST_ARRAYS[1:])
     @classmethod
@@ -131,8 +136,8 @@ def _ordered(value: np.ndarray) -> np.ndarray:
     return value
 
 
-Size = Annotated[array_field("2", minimum=0), AfterValidator(_ordered)]
-Distance = Annotated[array_field("2", minimum=0, exclusive=True), AfterValidator(_ordered)]
+Size = Annotated[Array, array_field("2", minimum=0), AfterValidator(_ordered)]
+Distance = Annotated[Array, array_field("2", minimum=0, exclusive=True), AfterValidator(_ordered)]
 
 
 class PathLoss(Record):
@@ -158,13 +163,13 @@ class Process(Record):
 
     frames: Annotated[Integer, Field(ge=1)]
     slots: Annotated[Integer, Field(ge=1)]
-    zipf_exponents: array_field("J", minimum=0)  # type: ignore[valid-type]
-    transition: array_field("J", "J", minimum=0)  # type: ignore[valid-type]
+    zipf_exponents: Annotated[Array, array_field("J", minimum=0)]
+    transition: Annotated[Array, array_field("J", "J", minimum=0)]
     initial_state: Annotated[Integer, Field(ge=0)]
     request_probability: Annotated[float, Field(ge=0, le=1)] = 1.0
-    input_mbit: Size  # type: ignore[valid-type]
-    output_mbit: Size  # type: ignore[valid-type]
-    distance_m: Distance  # type: ignore[valid-type]
+    input_mbit: Size
+    output_mbit: Size
+    distance_m: Distance
     path_loss_db: PathLoss = PathLoss()
     fading: Literal["rayleigh", "none"]
 
@@ -190,12 +195,12 @@ class TwoTimescaleInstance(Instance):
     """A base station over T frames of K slots with U users: one episode (`requests`) or its law (`process`)."""
 
     problem: Literal["two_timescale"]
-    models: list_of(TwoTimescaleModel)  # type: ignore[valid-type]
+    models: Annotated[tuple[TwoTimescaleModel, ...], list_of(TwoTimescaleModel)]
     edge: Edge
-    user_power_w: array_field("U", minimum=0, exclusive=True)  # type: ignore[valid-type]
+    user_power_w: Annotated[Array, array_field("U", minimum=0, exclusive=True)]
     cloud: Cloud
     serve_all_hits: bool = True
-    initial_cache: array_field("M", binary=True) | None = None  # type: ignore[valid-type]
+    initial_cache: Annotated[Array, array_field("M", binary=True)] | None = None
     weights: TwoTimescaleWeights = TwoTimescaleWeights()
     requests: Requests = None  # type: ignore[assignment]
     process: Process = None  # type: ignore[assignment]

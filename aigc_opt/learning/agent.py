@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from aigc_opt.envs import features as observations
 from aigc_opt.envs.station import Grants, Slots, Station
-from aigc_opt.errors import InputError
-from aigc_opt.instance.files import dump_json, read_bytes, read_json, write_bytes, write_text
+from aigc_opt.errors import Fault, InputError
+from aigc_opt.instance.files import npz_beside, read_bytes, read_json, save_with_arrays
 from aigc_opt.instance.sample import draw_episodes
 from aigc_opt.learning.amender import amend, raw_size
 from aigc_opt.learning.caches import CacheSet
@@ -24,7 +24,6 @@ from aigc_opt.learning.settings import Settings
 from aigc_opt.policies.load import AGENT_FILE
 
 FORMAT, VERSION = "aigc-opt/agent", 1
-WEIGHTS_FILE = "weights.npz"
 WEIGHTS_BYTES = 2**28
 
 UNIT_EPISODES = 8
@@ -92,6 +91,7 @@ class Networks(nn.Module):
     def __init__(self, station: Station, settings: Settings):
         super().__init__()
         features, actions, width = feature_size(station), raw_size(station), settings.width
+        self.actor: DiffusionActor | PlainActor
         if settings.actor == "diffusion":
             ends = settings.beta_min, settings.beta_max
             self.actor = DiffusionActor(features, actions, width, settings.denoising_steps, *ends)
@@ -177,11 +177,8 @@ class Agent:
     # -------------------------------------------------------------------------------------------------------- files
 
     def save(self, folder: str | os.PathLike[str], about: dict[str, Any]) -> None:
-        """Write ``agent.json`` (settings, and what `about` tells) and ``weights.npz`` into an existing folder."""
+        """Write ``agent.json`` (settings, and what `about` tells) and its weights into an existing folder."""
         weights = {name: tensor.numpy() for name, tensor in self.networks.state_dict().items()}
-        packed = io.BytesIO()
-        np.savez_compressed(packed, **weights)
-        write_bytes(Path(folder) / WEIGHTS_FILE, packed.getvalue())
         head = {
             "format": FORMAT,
             "version": VERSION,
@@ -190,7 +187,7 @@ class Agent:
             "unit": self.unit,
             "settings": self.settings.model_dump(mode="json"),
         }
-        write_text(Path(folder) / AGENT_FILE, dump_json(head | about))
+        save_with_arrays(Path(folder) / AGENT_FILE, head | about, "weights", weights)
 
 
 def cost_unit(station: Station) -> float:
@@ -223,10 +220,14 @@ def load_agent(folder: str | os.PathLike[str], station: Station) -> Agent:
     data = read_json(path)
     if data.get("format") != FORMAT or data.get("version") != VERSION:
         raise InputError(origin, [f"must be an agent, format {FORMAT!r}, version {VERSION}"])
-    faults = [
-        f"is for {data.get(name)} {name}, the process has {there}"
-        for name, there in (("models", station.models), ("states", station.states))
-        if data.get(name) != there
+    weights, pointer_faults = npz_beside(path, data.get("weights"), "weights")
+    faults: list[Fault | str] = [
+        *pointer_faults,
+        *(
+            f"is for {data.get(name)} {name}, the process has {there}"
+            for name, there in (("models", station.models), ("states", station.states))
+            if data.get(name) != there
+        ),
     ]
     if faults:
         raise InputError(origin, faults)
@@ -235,7 +236,6 @@ def load_agent(folder: str | os.PathLike[str], station: Station) -> Agent:
         agent.unit = float(data["unit"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(origin, [f"is damaged: {type(error).__name__}"]) from None
-    weights = Path(folder) / WEIGHTS_FILE
     try:
         with np.load(io.BytesIO(read_bytes(weights, WEIGHTS_BYTES)), allow_pickle=False) as arrays:
             state = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}

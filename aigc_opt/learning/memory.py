@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from aigc_opt.envs.station import Slots
@@ -21,17 +23,19 @@ class Ring:
     """
 
     def __init__(self, rows: int, shapes: dict[str, tuple[tuple[int, ...], type]]):
-        self.arrays = {name: np.zeros((rows, *shape), kind) for name, (shape, kind) in shapes.items()}
+        self.arrays: dict[str, np.ndarray] = {
+            name: np.zeros((rows, *shape), kind) for name, (shape, kind) in shapes.items()
+        }
         self.rows, self.next, self.filled = rows, 0, 0
 
-    def add(self, **row: np.ndarray) -> None:
+    def add(self, **row: np.ndarray | bool) -> None:
         """Remember one row."""
         for name, values in row.items():
             self.arrays[name][self.next] = values
         self.next = (self.next + 1) % self.rows
         self.filled = min(self.filled + 1, self.rows)
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """Return all that is remembered, as plain arrays and numbers."""
         return {
             "next": self.next,
@@ -39,7 +43,7 @@ class Ring:
             "arrays": {k: v[: self.filled] for k, v in self.arrays.items()},
         }
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
         self.next, self.filled = state["next"], state["filled"]
         for name, values in state["arrays"].items():

@@ -65,6 +65,10 @@ class DiffusionActor(nn.Module):
     def __init__(self, features: int, actions: int, width: int, steps: int, beta_min: float, beta_max: float):
         super().__init__()
         self.actions, self.steps = actions, steps
+        self.kept: Tensor
+        self.from_start: Tensor
+        self.from_now: Tensor
+        self.spread: Tensor
         self.condition = nn.Linear(features, width)
         self.noised = nn.Linear(actions, width, bias=False)
         self.time = nn.Embedding(steps, width)

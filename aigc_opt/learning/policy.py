@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from aigc_opt.envs.station import Grants, Station
+from aigc_opt.envs.views import FrameView, SlotView
 from aigc_opt.learning.agent import Agent, load_agent
-from aigc_opt.policies.views import FrameView, SlotView
 
 
 class LearnedCache:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -295,7 +296,7 @@ class Trainer:
 
     # -------------------------------------------------------------------------------------------------------- state
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """Return everything that the rest of the training depends on: tensors, numbers and text."""
         return {
             "networks": self.agent.networks.state_dict(),
@@ -311,7 +312,7 @@ class Trainer:
             "log": self.log,
         }
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state` was taken."""
         self.agent.networks.load_state_dict(state["networks"])
         self.targets.load_state_dict(state["targets"])
@@ -331,5 +332,5 @@ def _copied(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
-def _as_tensors(state: dict) -> dict:
+def _as_tensors(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, "arrays": {name: torch.from_numpy(values) for name, values in state["arrays"].items()}}

@@ -2,7 +2,7 @@
 
 ==================  ====================================================================================================
 agent.json          format, settings, and what it was trained on, how long, by which command
-weights.npz         the best agent that was validated so far
+agent-HASH.npz      weights of the best agent that was validated so far, named in agent.json
 log.csv             a row for each episode of all environments
 checkpoint.pt       everything that the rest of the training depends on; may be deleted when the training is over
 tensorboard/        the log's columns, where TensorBoard is installed
@@ -16,7 +16,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.learning.agent import Agent
 from aigc_opt.learning.settings import Settings
 from aigc_opt.learning.train import Trainer
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 CHECKPOINT_FILE, LOG_FILE, TENSORBOARD_FOLDER = "checkpoint.pt", "log.csv", "tensorboard"
 CHECKPOINT_BYTES = 2**32
@@ -108,7 +111,15 @@ def train(
 
 
 class _Run:
-    def __init__(self, instance, settings: Settings, seed: int, folder: Path, control: Control, command: str):
+    def __init__(
+        self,
+        instance: TwoTimescaleInstance,
+        settings: Settings,
+        seed: int,
+        folder: Path,
+        control: Control,
+        command: str,
+    ):
         self.folder, self.control, self.command = folder, control, command
         self.identity = {
             "process": instance.name,
@@ -191,7 +202,7 @@ class _Run:
         self.trainer.restore(state)
 
 
-def _board(folder: Path, log: list[dict[str, float]]):
+def _board(folder: Path, log: list[dict[str, float]]) -> SummaryWriter | None:
     """Writer of TensorBoard's files, None where it is not installed.
 
     What an earlier part wrote beyond its last checkpoint happens again, and is taken out of the picture.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +13,14 @@ import numpy as np
 from aigc_opt.api import load_result
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
+from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.instance.files import SOLUTION_BYTES, read_json, read_npz
+from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.plot.curves import curves
 from aigc_opt.plot.fronts import front
 from aigc_opt.plot.policies import policy_gaps
 from aigc_opt.plot.slots import slot
-from aigc_opt.plot.style import DARK, GREY, axes_of, short
+from aigc_opt.plot.style import DARK, GREY, axes_of, count_along, figure_with, save_figure, short
 from aigc_opt.plot.sweeps import sweep
 from aigc_opt.plot.timelines import cache_timeline, deployment_timeline
 from aigc_opt.plot.traces import convergence
@@ -27,6 +31,9 @@ from aigc_opt.result import is_result, shape_faults
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Drawer = Callable[["Axes"], "Axes"]
+"""Draws into Axes and returns them."""
 
 ENDINGS = (".png", ".svg", ".pdf")
 SERVERS_AT_MOST = 4
@@ -53,9 +60,7 @@ def draw(path: str | os.PathLike[str], output: str | os.PathLike[str], instance:
         raise InputError(str(output), [f"must end in {', '.join(ENDINGS)}"])
     figure = figure_of(path, instance)
     try:
-        figure.savefig(output, dpi=150)
-    except OSError as error:
-        raise InputError(str(output), [f"cannot be written: {error.strerror or error}"]) from None
+        save_figure(figure, output, dpi=150)
     finally:
         from matplotlib import pyplot
 
@@ -65,19 +70,19 @@ def draw(path: str | os.PathLike[str], output: str | os.PathLike[str], instance:
 def figure_of(path: str | os.PathLike[str], instance: Instance | None = None) -> Figure:
     """Return the figure of a file, see `draw`."""
     if Path(path).suffix == ".csv":
-        return _of_table(path).figure
+        return figure_with(_of_table(path))
     data = read_json(path, SOLUTION_BYTES)
     if is_result(data):
         return of_result(path, data, instance)
     if data.get("format") == "aigc-opt/report":
         try:
-            return policy_gaps(data).figure
+            return figure_with(policy_gaps(data))
         except (KeyError, TypeError) as error:
             raise InputError(str(path), [f"is not a whole report: {type(error).__name__} at {error}"]) from None
     if "quality" in data and "latency" in data:
         axes = _panels(2)
         curves(data, "quality", ax=axes[0])
-        return curves(data, "latency", ax=axes[1]).figure
+        return figure_with(curves(data, "latency", ax=axes[1]))
     raise InputError(str(path), ["is no result, sweep, front, report or profile: there is no picture of it"])
 
 
@@ -99,35 +104,38 @@ def of_result(path: str | os.PathLike[str], data: dict[str, Any], instance: Inst
     """Return convergence and decisions of a result file, `data` its parsed JSON."""
     if faults := shape_faults(data):
         raise InputError(str(path), faults)
-    drawers = [lambda ax: convergence(data, ax)]
-    drawers += decisions(path, data, instance)
+    drawers: list[Drawer] = [lambda ax: convergence(data, ax), *decisions(path, data, instance)]
     axes = _panels(len(drawers))
     for draw_panel, ax in zip(drawers, axes, strict=True):
         draw_panel(ax)
-    return axes[0].figure
+    return figure_with(axes[0])
 
 
-def decisions(path: str | os.PathLike[str], data: dict[str, Any], instance: Instance | None) -> list[Any]:
+def decisions(path: str | os.PathLike[str], data: dict[str, Any], instance: Instance | None) -> list[Drawer]:
     """Return functions that draw a result's decisions into Axes; none where there is no solution."""
     solution = data["solution"]
     if solution is None:
         return []
     if instance is not None:
-        solution = load_result(path, instance).solution.to_dict()
+        point = load_result(path, instance).solution
+        assert point is not None  # its JSON stands in the file
+        solution = point.to_dict()
     problem = data["instance"]["problem"]
     try:
         if problem == "deployment":
             made = DeploymentSolution(*(np.array(solution[key], float) for key in ("stored", "loaded", "routing")))
+            shown = instance if isinstance(instance, DeploymentInstance) else None
             servers = range(min(SERVERS_AT_MOST, made.stored.shape[1]))
-            return [lambda ax, j=j: deployment_timeline(made, j, instance, ax) for j in servers]
+            return [partial(deployment_timeline, made, j, shown) for j in servers]
         if problem == "two_timescale":
             arrays = solution
             if "npz" in solution:
                 arrays = read_npz(path, solution, "solution", SOLUTION_ARRAYS, ("cached", "at_edge"))
-            made = TwoTimescaleSolution(**{key: np.array(arrays[key], float) for key in SOLUTION_ARRAYS})
+            episode = instance if isinstance(instance, TwoTimescaleInstance) else None
+            caches = TwoTimescaleSolution(**{key: np.array(arrays[key], float) for key in SOLUTION_ARRAYS})
             return [
-                lambda ax: cache_timeline(made, instance, ax),
-                lambda ax: slot(made, instance=instance, ax=ax),
+                lambda ax: cache_timeline(caches, episode, ax),
+                lambda ax: slot(caches, instance=episode, ax=ax),
             ]
         places = [task["place"] for task in solution["tasks"]]
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -141,7 +149,7 @@ def _tasks_by_place(places: list[str], ax: Axes) -> Axes:
     ax.set_yticks(range(len(names)), [short(name) for name in names], fontsize="small")
     ax.invert_yaxis()
     ax.set(xlabel="tasks")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    count_along(ax)
     ax.grid(axis="x", color=GREY, alpha=0.25)
     ax.set_axisbelow(True)
     return ax
@@ -150,7 +158,7 @@ def _tasks_by_place(places: list[str], ax: Axes) -> Axes:
 def _panels(number: int) -> list[Axes]:
     """Axes one below the other, in one figure."""
     axes_of_one = axes_of(None)
-    figure = axes_of_one.figure
+    figure = figure_with(axes_of_one)
     figure.delaxes(axes_of_one)
     figure.set_size_inches(7.0, 3.6 * number)
     return list(np.atleast_1d(figure.subplots(number)))

@@ -9,10 +9,10 @@ import numpy as np
 from aigc_opt.errors import InputError
 from aigc_opt.instance.fit import Fit
 from aigc_opt.instance.measurements import Measurements
-from aigc_opt.plot.style import DARK, GREY, MIDDLE
+from aigc_opt.plot.style import DARK, GREY, MIDDLE, figure_with, save_figure
 
 
-def plot_fitted_curves(fit: Fit, measurements: Measurements, axes=None):
+def plot_fitted_curves(fit: Fit, measurements: Measurements, axes: np.ndarray | None = None) -> np.ndarray:
     """Draw quality loss and latency with their residuals below.
 
     Parameters
@@ -32,8 +32,8 @@ def plot_fitted_curves(fit: Fit, measurements: Measurements, axes=None):
     if axes is None:
         from matplotlib.figure import Figure
 
-        shared = {"sharex": True, "gridspec_kw": {"height_ratios": [3, 1]}}
-        axes = Figure(figsize=(9, 5.2), layout="constrained").subplots(2, 2, **shared)
+        figure = Figure(figsize=(9, 5.2), layout="constrained")
+        axes = figure.subplots(2, 2, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
     steps = np.linspace(*fit.steps, 400)
     latency = fit.latency
     columns = (
@@ -70,7 +70,4 @@ def save_fitted_curves(fit: Fit, measurements: Measurements, path: str | os.Path
         axes = plot_fitted_curves(fit, measurements)
     except ImportError:
         raise InputError(str(path), ['pictures need matplotlib: pip install "aigc_opt[plot]"']) from None
-    try:
-        axes[0, 0].figure.savefig(path, dpi=120)
-    except (ValueError, OSError) as error:
-        raise InputError(str(path), [f"cannot be written: {error}"]) from None
+    save_figure(figure_with(axes[0, 0]), path, dpi=120)

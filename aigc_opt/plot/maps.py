@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,12 +62,21 @@ def offloading_map(
         (places == REJECTED, "x", MIDDLE, "rejected"),
     ):
         if mask.any():
-            edge = {} if marker == "x" else {"edgecolors": DARK, "linewidths": 0.6}
+            edge: dict[str, Any] = {} if marker == "x" else {"edgecolors": DARK, "linewidths": 0.6}
             ax.scatter(
-                *users[mask].T, s=28, marker=marker, color=color, zorder=2, label=f"{label}: {mask.sum()}", **edge
+                users[mask, 0],
+                users[mask, 1],
+                s=28,
+                marker=marker,
+                color=color,
+                zorder=2,
+                label=f"{label}: {mask.sum()}",
+                **edge,
             )
     if len(servers):
-        ax.scatter(*servers.T, s=70, marker="^", color="white", edgecolors="black", zorder=3, label="site")
+        ax.scatter(
+            servers[:, 0], servers[:, 1], s=70, marker="^", color="white", edgecolors="black", zorder=3, label="site"
+        )
     ax.set(xlabel="metres east", ylabel="metres north", aspect="equal")
     ax.grid(color=GREY, alpha=0.25)
     legend_below(ax, 2)

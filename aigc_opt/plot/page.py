@@ -14,7 +14,7 @@ from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.files import SOLUTION_BYTES, read_json
 from aigc_opt.plot.files import decisions
-from aigc_opt.plot.style import axes_of
+from aigc_opt.plot.style import axes_of, figure_with
 from aigc_opt.plot.traces import convergence
 from aigc_opt.problems.problem import problem_of
 from aigc_opt.result import is_result, shape_faults
@@ -160,9 +160,10 @@ def _picture(caption: str, draw: Any) -> str:
     ):
         ax: Axes = draw(axes_of(None))
         stream = io.BytesIO()
-        ax.figure.savefig(stream, format="svg", metadata={"Date": None})
+        figure = figure_with(ax)
+        figure.savefig(stream, format="svg", metadata={"Date": None})
         title = ax.get_title()
-        pyplot.close(ax.figure)
+        pyplot.close(figure)
     coded = base64.b64encode(stream.getvalue()).decode("ascii")
     text = html.escape(caption or title or "Decisions")
     return f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{coded}"><figcaption>{text}</figcaption></figure>'

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aigc_opt.plot.style import DARK, GREY, MARKERS, SEQUENCE, axes_of, legend_below, short
+from aigc_opt.plot.style import DARK, GREY, MARKERS, SEQUENCE, axes_of, count_along, legend_below, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ def prices(table: pd.DataFrame | pd.Series, unit: str = "unit", ax: Axes | None 
             label=f"{name} (100% = {top:.3g}{UNITS.get(name, '')})",
         )  # fmt: skip
     ax.set(xlabel=table.index.name or "", ylabel="percent of the resource's largest price", ylim=(-4, 104))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    count_along(ax)
     ax.grid(color=GREY, alpha=0.25)
     legend_below(ax, 2)
     return ax

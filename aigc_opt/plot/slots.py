@@ -12,14 +12,14 @@ from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from aigc_opt.instance.base import Instance
+    from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
 
 def slot(
     solution: TwoTimescaleSolution,
     frame: int = 1,
     number: int = 1,
-    instance: Instance | None = None,
+    instance: TwoTimescaleInstance | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a slot's split of three resources over its users, each in percent of what there is.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aigc_opt.errors import InputError
+from aigc_opt.instance.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DARK, MIDDLE, LIGHT = "#14346b", "#d1621b", "#9cc9e8"
 """Dark blue, orange, light blue: their luminances are about 20%, 50% and 75% of white's."""
@@ -37,6 +42,41 @@ def axes_of(ax: Axes | None) -> Axes:
     except ImportError:
         raise InputError("plot", ["needs matplotlib: pip install 'aigc_opt[plot]'"]) from None
     return pyplot.subplots(layout="constrained")[1]
+
+
+def figure_with(ax: Axes) -> Figure:
+    """Return the figure that Axes are in."""
+    from matplotlib.figure import Figure
+
+    figure = ax.figure
+    assert isinstance(figure, Figure)  # nothing here draws into a part of one
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int) -> None:
+    """Write a figure at once, in the format that the path's ending says.
+
+    Raises
+    ------
+    InputError
+        If that is none that matplotlib writes, or the file cannot be written.
+
+    """
+    stream = io.BytesIO()
+    try:
+        figure.savefig(stream, dpi=dpi, format=Path(path).suffix.removeprefix(".") or None)
+    except ValueError as error:
+        raise InputError(str(path), [f"cannot be written: {error}"]) from None
+    write_bytes(path, stream.getvalue())
+
+
+def count_along(ax: Axes) -> None:
+    """Let the horizontal axis have whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    locator = ax.xaxis.get_major_locator()
+    if isinstance(locator, MaxNLocator):  # what every linear axis has
+        locator.set_params(integer=True)
 
 
 def legend_below(ax: Axes, columns: int = 3) -> None:

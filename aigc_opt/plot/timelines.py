@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aigc_opt.plot.style import DARK, GREY, LIGHT, MIDDLE, NAMED_AT_MOST, axes_of, legend_below, short
+from aigc_opt.plot.style import DARK, GREY, LIGHT, MIDDLE, NAMED_AT_MOST, axes_of, count_along, legend_below, short
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from aigc_opt.instance.base import Instance
+    from aigc_opt.instance.deployment import DeploymentInstance
+    from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
 
-def cache_timeline(solution: TwoTimescaleSolution, instance: Instance | None = None, ax: Axes | None = None) -> Axes:
+def cache_timeline(
+    solution: TwoTimescaleSolution, instance: TwoTimescaleInstance | None = None, ax: Axes | None = None
+) -> Axes:
     """Draw which models each frame caches; marks show models that were brought in.
 
     Parameters
@@ -37,7 +40,7 @@ def cache_timeline(solution: TwoTimescaleSolution, instance: Instance | None = N
 
 
 def deployment_timeline(
-    solution: DeploymentSolution, server: int = 0, instance: Instance | None = None, ax: Axes | None = None
+    solution: DeploymentSolution, server: int = 0, instance: DeploymentInstance | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw what one server has on disk and in GPU memory in each slot; marks show loads.
 
@@ -63,7 +66,7 @@ def deployment_timeline(
     return ax
 
 
-def _names(instance: Instance | None, number: int) -> list[str]:
+def _names(instance: DeploymentInstance | TwoTimescaleInstance | None, number: int) -> list[str]:
     if instance is None:
         return [f"model {m + 1}" for m in range(number)]
     return [short(model.name) for model in instance.models]
@@ -75,7 +78,7 @@ def _grid(ax: Axes, names: list[str], columns: int, what: str) -> Axes:
         ax.set_yticks(range(len(names)), names, fontsize="small")
     else:
         ax.set_ylabel("model")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    count_along(ax)
     for line in range(1, len(names)):
         ax.axhline(line - 0.5, color=GREY, lw=0.3)
     return ax

@@ -55,7 +55,7 @@ def _stable_baselines(path: Path) -> Act:
         saved = json.loads(archive.read("data"))
     module = str(saved.get("policy_class", {}).get("__module__", ""))
     # The file does not name its algorithm, but its policy's module does; what is left share one.
-    kinds = {"dqn": sb3.DQN, "sac": sb3.SAC, "td3": sb3.TD3}
+    kinds: dict[str, Any] = {"dqn": sb3.DQN, "sac": sb3.SAC, "td3": sb3.TD3}
     found = [kinds[name] for name in kinds if f".{name}." in module] or [sb3.PPO, sb3.A2C]
     for k, algorithm in enumerate(found):
         try:

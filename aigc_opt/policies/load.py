@@ -8,9 +8,9 @@ the optimal allocation, the `Popular` cache. A plain function is a `cache`. A cl
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ import numpy as np
 from aigc_opt.envs import features
 from aigc_opt.envs.actions import raw_grants_of, slot_action_size
 from aigc_opt.envs.station import Grants, Station
+from aigc_opt.envs.views import FrameView, SlotView
 from aigc_opt.errors import InputError, MissingSolverError
 from aigc_opt.policies.learned import ENDINGS, Act, act_of, choice, probe
 from aigc_opt.policies.two_timescale import Popular
-from aigc_opt.policies.views import FrameView, SlotView
 from aigc_opt.problems.two_timescale.enumeration import feasible_caches
 
 AGENT_FILE = "agent.json"
@@ -161,8 +161,9 @@ def two_timescale_policy(found: Any, station: Station, spec: str) -> Any:
         If it has neither `cache` nor `allocate`.
 
     """
-    if inspect.isclass(found):
-        found = found(station)
+    if isinstance(found, type):
+        make: Callable[[Station], Any] = found
+        found = make(station)
     if not (hasattr(found, "cache") or hasattr(found, "allocate")):
         if not callable(found):
             words = f"must be a function or have cache(view) or allocate(view), got {type(found).__name__}"
@@ -191,7 +192,8 @@ class NetworkPolicy:
     """
 
     def __init__(self, act: Act, station: Station, spec: str):
-        self.act, self.station, self.caches = act, station, None
+        self.act, self.station = act, station
+        self.caches: np.ndarray | None = None
         models, part = station.models, slot_action_size(station)
         frame, slot = features.frame_size(station), features.slot_size(station)
         for kind, answer in probe(act, {"frame": frame, "slot": slot}):
@@ -218,6 +220,7 @@ class NetworkPolicy:
         return np.asarray(self.act(view.vector()), float)
 
     def _chosen(self, view: FrameView) -> np.ndarray:
+        assert self.caches is not None
         return self.caches[choice(self.act(view.vector()), len(self.caches))].astype(float)
 
     def _joint_scores(self, view: FrameView) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from aigc_opt.control import Control
 from aigc_opt.envs.station import Grants, Slots, Station
-from aigc_opt.policies.views import FrameView, SlotView
+from aigc_opt.envs.views import FrameView, SlotView
 from aigc_opt.problems.two_timescale.enumeration import enumerate_caches, feasible_caches
 from aigc_opt.problems.two_timescale.frames import Frames
 from aigc_opt.problems.two_timescale.knapsack import best_knapsack
@@ -110,7 +110,9 @@ class Myopic(Popular):
         frames = Frames(last)
         few = feasible_caches(last, FEW_CACHES)
         if few is not None:
-            return enumerate_caches(frames, few, 1e-4, Control()).chosen[0].astype(float)
+            best = enumerate_caches(frames, few, 1e-4, Control())
+            assert best is not None  # there is no limit
+            return best.chosen[0].astype(float)
         linear = np.where(view.cache, 0.0, last.switch)[None]
         _, _, cuts = frames.dual(np.array([0]), view.cache[None].astype(float))
         start, _ = best_knapsack(-(cuts.grad[0] + linear[0]), last.size_gb, last.storage_gb)

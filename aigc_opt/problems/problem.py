@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aigc_opt.control import Control
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
 from aigc_opt.result import Check, Limit, Proof, Solution
+
+if TYPE_CHECKING:
+    import pyomo.environ as pyo
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,14 @@ class Problem:
     default_method : str
     bound : callable
         Task -> Found with a lower bound only.
-    build_model, build_program : callable
-        Instance -> the formulation in Pyomo, and as a `LinearProgram`.
+    build_program : callable
+        Instance -> the formulation as a `LinearProgram`.
     build_global : callable or None
         Instance -> the equivalent formulation in Pyomo that a global solver gets; None = that of `build_model`.
     solvers : tuple of str
         Names that `solver` may have, the default first.
     method_of_solver : mapping
-        Solver -> method that is meant where only the solver is named, if that is not the default method.
+        Solver -> the only method that uses it, for a solver that is not the default; meant where no method is named.
     refusal : callable
         Instance -> why it cannot be solved as it is, or None.
     starts : tuple of str
@@ -114,7 +117,6 @@ class Problem:
     methods: Mapping[str, Callable[[Task], Found]]
     default_method: str
     bound: Callable[[Task], Found]
-    build_model: Callable[[Any], Any]
     build_program: Callable[[Any], Any]
     summary: Callable[[Any, Any], str]
     solvers: tuple[str, ...] = field(default=("highs",))
@@ -125,9 +127,13 @@ class Problem:
     monolith: tuple[str, str] = ("exact", "scip")
     baselines: tuple[str, ...] = ()
 
+    def build_model(self, instance: Instance) -> pyo.ConcreteModel:
+        """Build the formulation in Pyomo, which is imported here only, because it takes seconds."""
+        return import_module(f"aigc_opt.problems.{self.name}.model").build_model(instance)
+
 
 SOLVED = ("deployment", "offloading", "two_timescale")
-"""Problems that have a folder here, each with its `Problem` under the name PROBLEM; imported when first used."""
+"""Problems that have a folder here, with its `Problem` under the name PROBLEM and a `model.py`; imported when used."""
 
 
 def problem_of(instance: Instance) -> Problem:

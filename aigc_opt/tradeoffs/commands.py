@@ -8,8 +8,13 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from aigc_opt.console import DONE, UNKNOWN, say
 from aigc_opt.errors import InputError
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def add_exploring(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -47,27 +52,24 @@ def add_exploring(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _plot(arguments: argparse.Namespace) -> int:
-    from aigc_opt.cli import DONE
     from aigc_opt.instance.files import load
     from aigc_opt.plot.files import draw
 
     draw(arguments.file, arguments.output, None if arguments.instance is None else load(arguments.instance))
-    print(f"wrote {arguments.output}", file=sys.stderr)
+    say(f"wrote {arguments.output}")
     return DONE
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from aigc_opt.cli import DONE
     from aigc_opt.instance.files import load, write_text
     from aigc_opt.plot.page import page
 
     write_text(arguments.output, page(arguments.results, [load(path) for path in arguments.instance]))
-    print(f"wrote {arguments.output}", file=sys.stderr)
+    say(f"wrote {arguments.output}")
     return DONE
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from aigc_opt.cli import DONE, UNKNOWN
     from aigc_opt.tradeoffs.journal import as_text
     from aigc_opt.tradeoffs.paths import parse_varied
     from aigc_opt.tradeoffs.sweep import ProgressBar, sweep_rows
@@ -97,14 +99,14 @@ def _sweep(arguments: argparse.Namespace) -> int:
     if len(rows) < points:
         more = "" if arguments.output == "-" else "; the same command goes on with the others"
         words = f"interrupted with {len(rows)} of {points} points{more}"
-        print(f"aigc-opt: {words}", file=sys.stderr)
+        say(f"aigc-opt: {words}")
         return DONE if rows else UNKNOWN
     counts = ", ".join(f"{count} {status}" for status, count in Counter(row["status"] for row in rows).items())
-    print(f"wrote {arguments.output}: {points} points, {counts}", file=sys.stderr)
+    say(f"wrote {arguments.output}: {points} points, {counts}")
     return DONE
 
 
-def connect(address: str):
+def connect(address: str) -> Client:
     """Return a client of a Dask scheduler.
 
     Raises

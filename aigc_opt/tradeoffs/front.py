@@ -14,7 +14,7 @@ import numpy as np
 from aigc_opt.api import solve
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
-from aigc_opt.instance.files import load
+from aigc_opt.instance.files import loaded
 from aigc_opt.problems.problem import Problem, problem_of
 from aigc_opt.result import Limit, Result, Solution
 
@@ -216,7 +216,7 @@ def front(
         If there is no such term, or the instance is infeasible.
 
     """
-    instance = instance if isinstance(instance, Instance) else load(instance)
+    instance = loaded(instance)
     problem = problem_of(instance)
     faults = []
     if term not in problem.terms:
@@ -253,7 +253,7 @@ def front(
     for a, b in ((1.0, END), (END, 1.0)):
         if add(a / size[0], b / size[1]) is None:
             return made()
-    tried: set[tuple] = set()
+    tried: set[Ends] = set()
     while len(found := made().points) < points and len(solved) < 2 * points:
         segments = _segments(made(), found, gap)
         fresh = [(pair, weights) for _, pair, weights in segments if pair not in tried]
@@ -316,7 +316,11 @@ def _efficient(points: np.ndarray) -> np.ndarray:
     return points[points[:, 1] < best]
 
 
-def _segments(found: Front, points: np.ndarray, gap: float) -> list[tuple[float, tuple, tuple[float, float]]]:
+Ends = tuple[float, ...]
+"""Both ends of a segment, four numbers."""
+
+
+def _segments(found: Front, points: np.ndarray, gap: float) -> list[tuple[float, Ends, tuple[float, float]]]:
     """Segments under which a point could hide, the deepest first: depth, its ends, weights orthogonal to it.
 
     Depth is how far below the segment, in the span of both criteria, the proven boundary goes; what a relative gap of

@@ -11,8 +11,8 @@ import numpy as np
 
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
-from aigc_opt.instance.files import load
-from aigc_opt.problems.problem import problem_of
+from aigc_opt.instance.files import loaded
+from aigc_opt.problems.problem import Problem, problem_of
 from aigc_opt.result import Solution, Status
 from aigc_opt.tradeoffs.front import ROUNDING, solve_weighted
 
@@ -81,7 +81,7 @@ def epsilon_constraint(
         If a term is not one of the problem's, or a limit no finite number.
 
     """
-    instance = instance if isinstance(instance, Instance) else load(instance)
+    instance = loaded(instance)
     problem = problem_of(instance)
     faults = [
         f"term must be one of {', '.join(problem.terms)}, got {k!r}" for k in (term, *limits) if k not in problem.terms
@@ -97,7 +97,16 @@ def epsilon_constraint(
 class _Limited:
     """One epsilon-constraint problem: cuts met so far, best bound, best point that keeps the limits."""
 
-    def __init__(self, instance, problem, term, limits, method, gap, time_limit):
+    def __init__(
+        self,
+        instance: Instance,
+        problem: Problem,
+        term: str,
+        limits: dict[str, float],
+        method: str | None,
+        gap: float,
+        time_limit: float | None,
+    ):
         self.instance, self.problem, self.term, self.limits = instance, problem, term, limits
         self.method, self.gap, self.time_limit = method, gap, time_limit
         self.limit = np.array(list(limits.values()), float)
@@ -114,7 +123,7 @@ class _Limited:
             self.instance, self.problem, factors, start, self.method, 0.5 * self.gap, self.time_limit
         )
         self.solved += 1
-        if terms is not None:
+        if terms is not None and result.solution is not None:
             over = np.array([terms[name] for name in self.limits]) - self.limit
             self.cuts.append((terms[self.term], over))
             if (over <= 0).all() and (self.best is None or terms[self.term] < self.best[0][self.term]):

@@ -210,6 +210,6 @@ def _replaced(data: Any, place: Place, value: float) -> Any:
     """Copy of parsed JSON with another value at a place; what lies off the path is shared."""
     if not place:
         return value
-    copied = dict(data) if isinstance(data, dict) else list(data)
+    copied: Any = dict(data) if isinstance(data, dict) else list(data)
     copied[place[0]] = _replaced(data[place[0]], place[1:], value)
     return copied

@@ -16,8 +16,8 @@ from aigc_opt.api import asked, judged
 from aigc_opt.control import Control
 from aigc_opt.errors import InputError, SolverError
 from aigc_opt.instance.base import Instance
-from aigc_opt.instance.files import load
-from aigc_opt.problems.problem import problem_of
+from aigc_opt.instance.files import loaded
+from aigc_opt.problems.problem import Problem, problem_of
 from aigc_opt.result import Limit, Solution
 from aigc_opt.reuse import reusing
 from aigc_opt.solvers import end_threads
@@ -107,12 +107,12 @@ def sweep_rows(
     progress: Callable[[int, int, float], None] | None,
 ) -> tuple[list[str], list[Row]]:
     """Do what `sweep` does, for whoever needs no table; return its columns and rows."""
-    instance = instance if isinstance(instance, Instance) else load(instance)
+    instance = loaded(instance)
     problem = problem_of(instance)
     if not isinstance(workers, Executor) and not (type(workers) is int and workers >= 1):
         raise InputError("workers", [f"must be an integer >= 1 or an executor, got {workers!r}"])
     varied = Varied(instance, grid_of(instance, vary))
-    options = {"method": method, "gap": gap, "time_limit": time_limit, "seed": seed}
+    options: dict[str, Any] = {"method": method, "gap": gap, "time_limit": time_limit, "seed": seed}
     asked(instance, **options)
     for values in varied.points():  # every fault is told before hours are spent, and before a file is begun
         varied.at(values)
@@ -120,8 +120,7 @@ def sweep_rows(
     columns += [*(f"term_{name}" for name in problem.terms), "runtime_s"]
     journal = None
     if output is not None:
-        about = {"name": instance.name, "problem": instance.problem, "sha256": instance.sha256}
-        settings = {"instance": about, "vary": dict(varied.grid), **options}
+        settings = {"instance": instance.identity, "vary": dict(varied.grid), **options}
         journal = Journal(output, columns, len(varied.grid), settings)
     try:
         return columns, _Sweep(varied, columns, options, journal, problem).run(workers, progress)
@@ -130,7 +129,11 @@ def sweep_rows(
             journal.close()
 
 
-def solve_point(instance: Instance, options: dict[str, Any], start: Solution | None, keep: bool) -> tuple | None:
+Solved = tuple[dict[str, Any], Solution | None]
+"""Numbers of a point's row, and its solution where it is kept."""
+
+
+def solve_point(instance: Instance, options: dict[str, Any], start: Solution | None, keep: bool) -> Solved | None:
     """Solve one point, wherever this runs: the numbers of its row, and its solution if `keep`; None if interrupted."""
     # As `solve` does, without what a result file holds beyond these numbers: to hash the instance takes longer than to
     # solve a small one.
@@ -147,7 +150,7 @@ def solve_point(instance: Instance, options: dict[str, Any], start: Solution | N
     return numbers, found.solution if keep else None
 
 
-def _solve_at(varied: Varied, point: Point, *how: Any) -> tuple | None:
+def _solve_at(varied: Varied, point: Point, *how: Any) -> Solved | None:
     """`solve_point` of an instance that is made where this runs: that takes longer than to send it."""
     return solve_point(varied.at(point), *how)
 
@@ -155,7 +158,9 @@ def _solve_at(varied: Varied, point: Point, *how: Any) -> tuple | None:
 class _Sweep:
     """One sweep: which points are done, which are under way, and which comes next."""
 
-    def __init__(self, varied: Varied, columns: list[str], options: dict, journal: Journal | None, problem: Any):
+    def __init__(
+        self, varied: Varied, columns: list[str], options: dict[str, Any], journal: Journal | None, problem: Problem
+    ):
         self.varied, self.columns, self.options, self.journal = varied, columns, options, journal
         self.points = list(varied.points())
         self.rows: dict[Point, Row] = {}
@@ -190,18 +195,22 @@ class _Sweep:
                     break
         return [self.rows[point] for point in self.points if point in self.rows]
 
-    def _here(self, missing: list[Point]) -> Iterator[tuple[Point, tuple | None]]:
+    def _here(self, missing: list[Point]) -> Iterator[tuple[Point, Solved | None]]:
         for point in missing:
             yield point, solve_point(self.varied.at(point), self.options, self._start(point), self.starts)
 
     def _elsewhere(
         self, missing: list[Point], workers: int | Executor, control: Control
-    ) -> Iterator[tuple[Point, tuple | None]]:
+    ) -> Iterator[tuple[Point, Solved | None]]:
         """Give points out, a few ahead of what is done, and yield them as they come."""
-        own = not isinstance(workers, Executor)
-        pool = ProcessPoolExecutor(min(workers, max(1, len(missing))), _context()) if own else workers
-        ahead = AHEAD * (workers if own else _width(workers))
-        waiting, running = iter(missing), dict[Future, Point]()
+        own: ProcessPoolExecutor | None = None
+        if isinstance(workers, Executor):
+            pool, width = workers, _width(workers)
+        else:
+            pool = own = ProcessPoolExecutor(min(workers, max(1, len(missing))), _context())
+            width = workers
+        ahead = AHEAD * width
+        waiting, running = iter(missing), dict[Future[Solved | None], Point]()
         try:
             while True:
                 while len(running) < ahead and (point := next(waiting, None)) is not None:
@@ -220,11 +229,11 @@ class _Sweep:
         finally:
             for future in running:
                 future.cancel()
-            if own:
+            if own is not None:
                 # A point under way ends in order if Ctrl-C reached its process too; nothing is waited for otherwise.
-                for process in list((pool._processes or {}).values()) if control.interrupted else []:
+                for process in list((own._processes or {}).values()) if control.interrupted else []:
                     process.terminate()
-                pool.shutdown(wait=True, cancel_futures=True)
+                own.shutdown(wait=True, cancel_futures=True)
 
     def _start(self, point: Point) -> Solution | None:
         """Return the solution of the nearest point that is done."""

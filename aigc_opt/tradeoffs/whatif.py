@@ -14,9 +14,12 @@ from aigc_opt.api import solve
 from aigc_opt.control import Control
 from aigc_opt.errors import InputError, SolverError
 from aigc_opt.instance.base import Instance
-from aigc_opt.instance.files import load
+from aigc_opt.instance.deployment import DeploymentInstance
+from aigc_opt.instance.files import loaded
+from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.problems.problem import problem_of
-from aigc_opt.result import Result, Solution
+from aigc_opt.program import LinearProgram
+from aigc_opt.result import Solution
 from aigc_opt.tradeoffs.paths import Varied, number_at, parse_path
 
 if TYPE_CHECKING:
@@ -88,7 +91,7 @@ def alternatives(
     values are known, and dynamic programming that keeps the best few sequences at every cache lists them in order.
 
     """
-    instance = instance if isinstance(instance, Instance) else load(instance)
+    instance = loaded(instance)
     problem_of(instance)
     faults = []
     if instance.problem not in _LISTS:
@@ -101,6 +104,7 @@ def alternatives(
         raise InputError("alternatives", faults)
     control = Control(time_limit)
     found: list[Alternative] = []
+    first: np.ndarray | None = None
     with control.catching_interrupts():
         for decided, solution, lower in _LISTS[instance.problem](instance, number, within, gap, control):
             checked = problem_of(instance).check(instance, solution)
@@ -108,7 +112,7 @@ def alternatives(
                 raise SolverError("the checker refuses an alternative")
             if found and checked.objective > found[0].objective + within * abs(found[0].objective):
                 break
-            first = decided if not found else first
+            first = decided if first is None else first
             changes = int((decided != first).sum())
             found.append(Alternative(checked.objective, min(lower, checked.objective), changes, solution))
             if len(found) == number or control.stop is not None:
@@ -117,21 +121,23 @@ def alternatives(
 
 
 def _placements(
-    instance: Instance, number: int, within: float, gap: float, control: Control
+    instance: DeploymentInstance, number: int, within: float, gap: float, control: Control
 ) -> Iterator[tuple[np.ndarray, Solution, float]]:
     """Yield placements of deployment, the best first, each with a bound of all that were not listed before."""
     from aigc_opt.problems.deployment.arrays import DeploymentProgram
     from aigc_opt.problems.deployment.costs import Costs
-    from aigc_opt.problems.deployment.methods import complete
+    from aigc_opt.problems.deployment.routing import complete
+    from aigc_opt.problems.deployment.solution import DeploymentSolution
     from aigc_opt.solvers import Highs
 
     best = solve(instance, gap=gap, time_limit=None if control.time_limit is None else control.remaining_s)
-    if best.solution is None or best.lower_bound is None:
+    point = best.solution
+    if not isinstance(point, DeploymentSolution) or best.lower_bound is None:
         return
     built, costs = DeploymentProgram(instance), Costs.of(instance)
-    program, placed = built.program, np.concatenate([best.solution.stored.ravel(), best.solution.loaded.ravel()])
-    columns = built.placement_columns(best.solution)[0]
-    yield placed, best.solution, best.lower_bound
+    program, placed = built.program, np.concatenate([point.stored.ravel(), point.loaded.ravel()])
+    columns = built.placement_columns(point)[0]
+    yield placed, point, best.lower_bound
     while control.stop is None:
         program = _without(program, columns, placed)
         outcome = Highs(program).solve(gap, control)
@@ -145,7 +151,7 @@ def _placements(
         yield placed, solution, outcome.bound
 
 
-def _without(program, columns: np.ndarray, placed: np.ndarray):
+def _without(program: LinearProgram, columns: np.ndarray, placed: np.ndarray) -> LinearProgram:
     """Return the program with a no-good cut: some entry of `columns` differs from `placed` (0 or 1 each)."""
     row = sp.csc_array(
         (np.where(placed > 0, -1.0, 1.0), (np.zeros(len(columns), int), columns)), shape=(1, program.cost.size)
@@ -160,7 +166,7 @@ def _without(program, columns: np.ndarray, placed: np.ndarray):
 
 
 def _caches(
-    instance: Instance, number: int, within: float, gap: float, control: Control
+    instance: TwoTimescaleInstance, number: int, within: float, gap: float, control: Control
 ) -> Iterator[tuple[np.ndarray, Solution, float]]:
     """Yield sequences of caches of an episode, the best first, as far as all of them can be listed."""
     from aigc_opt.problems.problem import Task
@@ -198,10 +204,14 @@ def _caches(
         if not np.isfinite(total):
             return
         bound = work.bound_of(total - slack)
+        assert bound is not None  # the total is finite
         yield caches[chosen].ravel(), work.solution(caches[chosen]), bound
 
 
-_LISTS: dict[str, Callable] = {"deployment": _placements, "two_timescale": _caches}
+_LISTS: dict[str, Callable[..., Iterator[tuple[np.ndarray, Solution, float]]]] = {
+    "deployment": _placements,
+    "two_timescale": _caches,
+}
 
 
 # ------------------------------------------------------------------------------------------------ what more is worth
@@ -264,32 +274,33 @@ def value_of_capacity(
     """
     import pandas as pd
 
-    instance = instance if isinstance(instance, Instance) else load(instance)
+    instance = loaded(instance)
     problem_of(instance)
     if not 0 < more < np.inf:
         raise InputError("more", [f"must be a finite number > 0, got {more!r}"])
     paths = capacity_paths(instance) if paths is None else list(paths)
     data = instance.to_dict()
-    now = {path: number_at(data, parse_path(path)) for path in paths}
-    wrong = [path for path, value in now.items() if not value or value < 0]
+    now = {path: number_at(data, parse_path(path)) or 0.0 for path in paths}
+    wrong = [path for path, value in now.items() if value <= 0]
     if wrong:
         raise InputError("paths", [f"{path} must lead to a number > 0" for path in wrong])
     control = Control()
 
-    def interval(of: Instance, start: Result | None) -> Result:
-        usable = start is not None and problem_of(of).default_method in problem_of(of).starts
-        result = solve(of, gap=gap, time_limit=time_limit, start=start.solution if usable else None)
+    def interval(of: Instance, start: Solution | None) -> tuple[float, float, Solution | None]:
+        usable = problem_of(of).default_method in problem_of(of).starts
+        result = solve(of, gap=gap, time_limit=time_limit, start=start if usable else None)
         if result.objective is None or result.lower_bound is None:
             raise InputError(of.name, ["has no interval: infeasible, or stopped too early"])
-        return result
+        return result.lower_bound, result.objective, result.solution
 
-    base, rows = interval(instance, None), []
+    lower, upper, start = interval(instance, None)
+    rows = []
     for done, path in enumerate(paths):
         if progress is not None:
             progress(done + 1, len(paths) + 1, control.elapsed_s)
         raised = now[path] * (1 + more)
-        after = interval(Varied(instance, {path: (raised,)}).at((raised,)), base)
-        least, most = base.lower_bound - after.objective, base.objective - after.lower_bound
+        new_lower, new_upper, _ = interval(Varied(instance, {path: (raised,)}).at((raised,)), start)
+        least, most = lower - new_upper, upper - new_lower
         added = raised - now[path]
         rows.append((path, now[path], added, least, most, least / added, most / added))
     columns = ["path", "capacity", "more", "fall_at_least", "fall_at_most", "per_unit_at_least", "per_unit_at_most"]

@@ -14,6 +14,7 @@ from aigc_opt.certificates.curves import cheapest, quality
 from aigc_opt.certificates.deployment import fits_together
 from aigc_opt.certificates.rationals import cbrt_below, double_below, exp, floor_to, ln, sqrt_below
 from aigc_opt.cli import main
+from aigc_opt.tradeoffs.front import weighted
 from tests.deployment import tiny as deployment
 from tests.offloading import tiny as offloading
 from tests.two_timescale import tiny as two_timescale
@@ -50,6 +51,13 @@ def test_exact_and_float_agree(examples, optima, name, kind):
     floating = aigc_opt.bound(examples / f"{name}.json").lower_bound
     assert certificate.lower_bound <= optima[name] * (1 + 1e-9)
     assert certificate.lower_bound == pytest.approx(floating, rel=2e-3)  # other multipliers: near, not equal
+
+
+def test_prices_of_costs_of_extreme_size_are_in_the_files_unit(examples):
+    """Solved in another unit, certified in the file's: the same numbers times a power of 2."""
+    instance = aigc_opt.load(examples / "offloading-small.json")
+    dearer = weighted(instance, dict.fromkeys(("quality", "delay", "energy", "rejection"), 2.0**40))
+    assert aigc_opt.certify(dearer).lower_bound == 2.0**40 * aigc_opt.certify(instance).lower_bound
 
 
 def test_lagrangian_value_is_the_float_one(examples):

@@ -20,15 +20,10 @@ from aigc_opt.problems.deployment.methods import instant_bound
 from aigc_opt.problems.deployment.routing import best_routing, priced_routing
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.solvers import Highs
+from tests.conftest import changed
 from tests.deployment.tiny import optimum, routed, tiny
 
 HEURISTICS = PROBLEM.baselines
-
-
-def changed(instance: DeploymentInstance, **values) -> DeploymentInstance:
-    data = instance.to_dict()
-    data.update(values)
-    return DeploymentInstance.from_dict(data)
 
 
 @pytest.mark.parametrize("name", ["deployment-small", "deployment-medium", "deployment-initial"])
@@ -184,15 +179,6 @@ def test_feature_aware_beats_the_other_heuristics(family, seed):
     assert values["feature-aware"] <= min(values.values()) * (1 + 1e-9), values
 
 
-def test_time_limit_gives_what_there_is():
-    instance = generate_deployment(8, 16, 24, seed=1)
-    result = aigc_opt.solve(instance, time_limit=1.5, gap=1e-9)
-    assert result.status == "feasible" and result.limit == "time"
-    assert result.runtime_s < 1.5 + 4
-    assert result.lower_bound <= result.objective
-    assert aigc_opt.check(instance, result).feasible
-
-
 @pytest.mark.parametrize("stopped", [False, True])
 @given(st.integers(0, 10**6))
 def test_routing_without_a_program_keeps_every_limit(stopped, seed):
@@ -229,43 +215,6 @@ def test_a_large_program_is_never_built(monkeypatch):
     result = aigc_opt.solve(instance, time_limit=4)
     assert result.limit == "time" and result.runtime_s < 4 + 2
     assert result.gap < 0.2 and aigc_opt.check(instance, result).feasible
-
-
-def test_interrupt_gives_what_there_is():
-    """The first Ctrl-C ends the solve in order, whatever it is doing."""
-    import os
-    import signal
-    import threading
-
-    instance = generate_deployment(6, 14, 16, seed=1)
-    threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT)).start()
-    result = aigc_opt.solve(instance, gap=1e-9)
-    assert result.limit == "interrupt" and result.status == "feasible"
-    assert result.lower_bound <= result.objective
-
-
-def test_progress_tells_both_ends(examples):
-    rows = []
-    result = aigc_opt.solve(examples / "deployment-medium.json", progress=rows.append)
-    assert rows[-1].objective == result.objective and rows[-1].event == "done"
-    objectives = [row.objective for row in result.trace if row.objective is not None]
-    bounds = [row.lower_bound for row in result.trace if row.lower_bound is not None]
-    assert objectives == sorted(objectives, reverse=True) and bounds == sorted(bounds)
-    assert list(result.to_frame().columns) == ["elapsed_s", "objective", "lower_bound", "gap", "event"]
-
-
-def test_a_wrong_bound_does_not_leave_the_house(examples, monkeypatch):
-    """A method whose bound is above its checked point is refused, not reported."""
-    instance = aigc_opt.load(examples / "deployment-small.json")
-    honest = PROBLEM.methods["cloud-only"]
-
-    def boasting(task):
-        found = honest(task)
-        return dataclasses.replace(found, lower_bound=task.check(found.solution).objective * (1 + 1e-4))
-
-    monkeypatch.setitem(PROBLEM.methods, "cloud-only", boasting)
-    with pytest.raises(aigc_opt.SolverError, match="above its checked point"):
-        aigc_opt.solve(instance, method="cloud-only")
 
 
 def test_a_wrong_point_does_not_leave_the_house(examples, monkeypatch):

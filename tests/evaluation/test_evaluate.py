@@ -16,6 +16,7 @@ import aigc_opt
 from aigc_opt.cli import main
 from aigc_opt.evaluation import evaluate, nonanticipative
 from aigc_opt.evaluation import runner as running
+from aigc_opt.evaluation.report import make_report
 from aigc_opt.policies import two_timescale as baselines
 from tests.conftest import ROOT
 from tests.evaluation import policies
@@ -84,6 +85,30 @@ def test_a_clairvoyant_that_somebody_brings_is_caught(process, monkeypatch):
     data = evaluate(process, {"seer": policies.Clairvoyant, "nothing": policies.nothing}, episodes=25).to_dict()
     assert "BELOW: seer" in data["bounds"]["nonanticipative"]["note"]
     assert "BELOW: nothing" not in data["bounds"]["nonanticipative"]["note"]
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_below_tells_on_how_many_episodes_a_policy_was_accepted(sampled):
+    def record(number):
+        def played(cost):
+            return {"cost": cost, "terms": None if cost is None else {"delay": cost}, "same_choices": None,
+                    "violations": [], "seconds": 0.0, "decisions": 0}  # fmt: skip
+
+        costs = {"picky": None if number % 4 else 1.0, "always": 1.0, "fair": 10.0 + number % 3}
+        return {"episode": number, "hindsight": 1.0, "reachable": 10.0 + number % 2, "relaxed": 9.0 + number % 2,
+                "policies": {name: played(cost) for name, cost in costs.items()}}  # fmt: skip
+
+    records = [record(number) for number in range(20)]
+    gaps = np.array([0.1, 0.2, 0.15]) if sampled else None
+    report = make_report({}, records, ["picky", "always", "fair"], 0, 0.95, gaps, "test")
+    bounds = report.to_dict()["bounds"]["nonanticipative"]
+    picky, always = (
+        bounds["note"].partition(f"BELOW: {name} ")[2].partition("BELOW")[0] for name in ("picky", "always")
+    )
+    assert "below lower on the 5 of 20 episodes in which it was accepted" in picky
+    assert "The checker refused 15:" in picky
+    assert always and "accepted" not in always and "refused" not in always
+    assert "BELOW: fair" not in bounds["note"]
 
 
 def test_costs_are_the_checkers(process):

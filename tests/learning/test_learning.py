@@ -314,7 +314,7 @@ def test_damaged_agents_are_refused(small, tmp_path):
     load_agent(tmp_path, station)
     with pytest.raises(aigc_opt.InputError, match="is for 4 models, the process has 6"):
         load_agent(tmp_path, Station(generate_two_timescale(models=6, seed=0)))
-    weights = tmp_path / "weights.npz"
+    (weights,) = tmp_path.glob("agent-*.npz")
     weights.write_bytes(weights.read_bytes()[:500])
     with pytest.raises(aigc_opt.InputError, match="damaged"):
         load_agent(tmp_path, station)

@@ -13,10 +13,6 @@ from aigc_opt.instance.offloading import OffloadingInstance
 FAMILIES = tuple(OFFLOADING_FAMILIES)
 
 
-def changed(instance: OffloadingInstance, **values) -> OffloadingInstance:
-    return OffloadingInstance.from_dict(instance.to_dict() | values)
-
-
 def tiny(seed: int, most_users: int = 4, most_servers: int = 2) -> OffloadingInstance:
     """One to four users, none to two servers; weights of 0, tasks that must be served, short deadlines, no energy."""
     rng = np.random.Generator(np.random.PCG64(10_000 + seed))

@@ -171,13 +171,14 @@ def test_solution_files(tmp_path, instance, solution):
     value = check(instance, solution).objective
     for file in (plain, packed):
         assert aigc_opt.check(path, file).objective == value
+    beside = tmp_path / json.loads(packed.read_text())["npz"]
     floats = {name: np.asarray(getattr(solution, name), float) for name in SOLUTION_ARRAYS}
-    np.savez(tmp_path / "packed.npz", **floats)
+    np.savez(beside, **floats)
     assert aigc_opt.check(path, packed).objective == value
-    np.savez(tmp_path / "packed.npz", **{name: floats[name] for name in SOLUTION_ARRAYS[1:]})
+    np.savez(beside, **{name: floats[name] for name in SOLUTION_ARRAYS[1:]})
     with pytest.raises(aigc_opt.InputError, match="exactly the arrays"):
         aigc_opt.check(path, packed)
-    np.savez(tmp_path / "packed.npz", **floats | {"steps": floats["steps"][:1]})
+    np.savez(beside, **floats | {"steps": floats["steps"][:1]})
     with pytest.raises(aigc_opt.InputError, match="steps"):
         aigc_opt.check(path, packed)
     data = solution.to_dict()

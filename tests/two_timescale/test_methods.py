@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
-import signal
-import threading
 import time
 
 import numpy as np
@@ -18,6 +14,7 @@ import aigc_opt
 from aigc_opt.instance.generate import TWO_TIMESCALE_FAMILIES, generate_two_timescale
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.problems.two_timescale import PROBLEM, listing, methods
+from tests.conftest import changed
 from tests.two_timescale.tiny import optimum, tiny
 
 EXACT = ("decomposition", "benders")
@@ -39,10 +36,6 @@ def unlisted(monkeypatch, large):
 def episode(seed: int = 0, **sizes) -> TwoTimescaleInstance:
     family = sizes.pop("family", "paper")
     return aigc_opt.sample(generate_two_timescale(family=family, seed=seed, **sizes), seed)
-
-
-def changed(instance: TwoTimescaleInstance, **values) -> TwoTimescaleInstance:
-    return TwoTimescaleInstance.from_dict(instance.to_dict() | values)
 
 
 def tolerance(value: float) -> float:
@@ -274,45 +267,3 @@ def test_a_finished_solve_names_no_limit(monkeypatch):
     assert aigc_opt.solve(instance, gap=100.0, time_limit=60).limit is None
     assert aigc_opt.solve(instance, gap=1e-9, time_limit=60).limit == "time"
     assert aigc_opt.bound(instance, time_limit=60).limit == "time"
-
-
-def test_time_limit_gives_what_there_is():
-    instance = episode(1, users=20, models=20, frames=20, slots=20, family="choice")
-    for limit in (0.01, 1.5):
-        began = time.perf_counter()
-        result = aigc_opt.solve(instance, time_limit=limit, gap=1e-9)
-        assert result.status == "feasible" and result.limit == "time"
-        assert time.perf_counter() - began < limit + 6
-        assert 0 < result.lower_bound <= result.objective
-        assert aigc_opt.check(instance, result).feasible
-
-
-def test_interrupt_gives_what_there_is():
-    """The first Ctrl-C ends the solve in order, whatever it is doing."""
-    instance = episode(1, users=20, models=20, frames=20, slots=20, family="choice")
-    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
-    result = aigc_opt.solve(instance, gap=1e-9)
-    assert result.limit == "interrupt" and result.status == "feasible"
-    assert result.lower_bound <= result.objective
-
-
-def test_progress_tells_both_ends(examples):
-    rows = []
-    result = aigc_opt.solve(examples / "two-timescale-switching.json", progress=rows.append)
-    assert rows[-1].objective == result.objective and rows[-1].event == "done"
-    objectives = [row.objective for row in result.trace if row.objective is not None]
-    bounds = [row.lower_bound for row in result.trace if row.lower_bound is not None]
-    assert objectives == sorted(objectives, reverse=True) and bounds == sorted(bounds)
-
-
-def test_a_wrong_bound_does_not_leave_the_house(examples, monkeypatch):
-    instance = aigc_opt.load(examples / "two-timescale-small.json")
-    honest = PROBLEM.methods["popular"]
-
-    def boasting(task):
-        found = honest(task)
-        return dataclasses.replace(found, lower_bound=task.check(found.solution).objective * (1 + 1e-4))
-
-    monkeypatch.setitem(PROBLEM.methods, "popular", boasting)
-    with pytest.raises(aigc_opt.SolverError, match="above its checked point"):
-        aigc_opt.solve(instance, method="popular")

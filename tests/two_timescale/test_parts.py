@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,11 +16,13 @@ from aigc_opt.problems.two_timescale import frames as frames_module
 from aigc_opt.problems.two_timescale import slot_exact
 from aigc_opt.problems.two_timescale.enumeration import feasible_caches
 from aigc_opt.problems.two_timescale.episode import Episode
+from aigc_opt.problems.two_timescale.fitting import REFERENCES, fit_splits, side_cuts
 from aigc_opt.problems.two_timescale.frames import Frames
 from aigc_opt.problems.two_timescale.knapsack import best_knapsack, fractional_knapsack
 from aigc_opt.problems.two_timescale.listing import caches_below
 from aigc_opt.problems.two_timescale.prices import price_steps
 from aigc_opt.problems.two_timescale.shares import solve_shares
+from aigc_opt.problems.two_timescale.split import split_slots
 from aigc_opt.problems.two_timescale.tables import Codes, Polygons, SlotTable
 from tests.two_timescale.tiny import tiny, transfer_s
 
@@ -67,6 +71,57 @@ def test_cuts_are_below_everything_and_duals_too(seed):
     for cuts in (tight, some):
         value = cuts.const + (cuts.grad * every[mixed]).sum(axis=1)
         assert (value[same] <= upper[mixed][same] + scale).all()
+
+
+def unsplit(self, nodes, model, cloud, dual, bound):
+    """Stand in for the roots' splits: plain branch and bound over places and vertices."""
+    return bound
+
+
+@given(st.integers(0, 10**6))
+def test_splits_bound_every_allocation(seed):
+    """At any toll and number, for any cache; one that were too high by one part in ten thousand would be found."""
+    e = Episode.of(tiny(seed))
+    frames, random = Frames(e), np.random.default_rng(seed)
+    caches = feasible_caches(e, 100)
+    of = np.repeat(np.arange(e.frames), len(caches))
+    every = np.tile(caches, (e.frames, 1))
+    with patch.object(slot_exact._Search, "_split_in_two", unsplit):
+        plain = frames.allocate(of, every, 1e-10, Control())
+    found = frames.allocate(of, every, 1e-10, Control())
+    scale, finite = 1e-9 * max(1.0, abs(e.cloud).sum()), np.isfinite(plain.cost)
+    assert (np.isfinite(found.cost) == finite).all()
+    assert found.cost[finite] == pytest.approx(plain.cost[finite], rel=1e-9, abs=scale)
+
+    rows, weight = frames.weights(of, every)
+    sides = split_slots(e.curves, e.steps_per_slot, e.model[rows], e.cloud[rows], weight, frames.free[rows])
+    assert (sides.bound.min(axis=0)[finite] <= plain.cost[finite] + scale).all()
+    toll = random.exponential(5.0, len(rows)) * np.array([[1.0], [-1.0]])
+    price, number = random.exponential(0.2, (2, len(rows))), random.integers(0, e.users + 1, len(rows))
+    drawn = dataclasses.replace(sides, number=number, price=price, toll=toll)
+    slots = np.repeat(every, e.slots, axis=0)
+    value = [
+        const - toll[k] * (number + k) + (grad * slots).sum(axis=1)
+        for k, (const, grad) in enumerate(side_cuts(frames, of, drawn, k) for k in (0, 1))
+    ]
+    assert (np.minimum(*value)[finite] <= plain.cost[finite] + scale).all()
+
+
+@given(st.integers(0, 10**6))
+def test_fitted_splits_bound_all_caches_and_close_their_own(seed):
+    e = Episode.of(tiny(seed))
+    frames, caches = Frames(e), feasible_caches(e, 100)
+    linear = np.random.default_rng(seed).normal(0, 5, (e.frames, e.models))
+    for t in range(e.frames):
+        cost, _ = frames.exact(np.full(len(caches), t), caches, 1e-10, Control())
+        listed = {t: (caches, np.full(len(caches), -np.inf))}
+        nothing = np.zeros((e.frames, e.models), bool)
+        value = fit_splits(frames, listed, nothing, np.full(e.frames, np.inf), linear, Control())[t]
+        dual = frames.value(np.full(len(caches), t), caches)
+        fits, scale = np.isfinite(cost), 1e-5 * max(1.0, abs(e.cloud).sum())
+        assert (value[fits] <= (cost + caches @ linear[t])[fits] + 1e-4 * scale).all()
+        if len(caches) < REFERENCES:  # every cache has had the splits fitted to it, which are no worse than the duals
+            assert (value[fits] >= (dual + caches @ linear[t])[fits] - scale).all()
 
 
 @given(st.integers(0, 10**6))

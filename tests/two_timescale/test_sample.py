@@ -97,8 +97,9 @@ def test_sample_on_the_command_line(tmp_path, examples, capsys):
     assert json.loads(capsys.readouterr().out) == json.loads(path.read_text())
     assert main(["sample", str(path), "--seed", "3", "-o", "-"]) == 2
     assert main(["sample", str(process), "--seed", "-3", "-o", "-"]) == 2
-    assert main(["sample", str(examples / "deployment-small.json"), "--seed", "0", "-o", "-"]) == 2
     assert "no process to sample from" in capsys.readouterr().err
+    assert main(["sample", str(examples / "deployment-small.json"), "--seed", "0", "-o", "-"]) == 2
+    assert "must be of problem two_timescale" in capsys.readouterr().err
 
 
 def test_a_long_episode_is_saved_beside_its_file(tmp_path, examples, monkeypatch, capsys):
@@ -106,14 +107,15 @@ def test_a_long_episode_is_saved_beside_its_file(tmp_path, examples, monkeypatch
     process = str(examples / "two-timescale-process.json")
     path = tmp_path / "episode.json"
     assert main(["sample", process, "--seed", "3", "-o", str(path)]) == 0
-    assert json.loads(path.read_text())["requests"] == {"npz": "episode.npz"}
+    (beside,) = tmp_path.glob("episode-*.npz")
+    assert json.loads(path.read_text())["requests"] == {"npz": beside.name}
     episode = aigc_opt.load(path)
     assert episode == aigc_opt.sample(aigc_opt.load(process), 3)
     assert main(["sample", process, "--seed", "3", "-o", "-"]) == 0
     capsys.readouterr()
-    first = (tmp_path / "episode.npz").read_bytes()
+    first = beside.read_bytes()
     aigc_opt.save(episode, path)
-    assert (tmp_path / "episode.npz").read_bytes() == first
+    assert beside.read_bytes() == first
     result = aigc_opt.solve(path)
     result.save(tmp_path / "result.json")
     assert main(["check", str(path), str(tmp_path / "result.json")]) == 0

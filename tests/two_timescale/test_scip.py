@@ -13,8 +13,9 @@ import pytest
 import aigc_opt
 from aigc_opt.problems.two_timescale.model import build_model, set_point
 from aigc_opt.problems.two_timescale.monolith import build_global
+from tests.conftest import changed
 from tests.two_timescale.test_formulation import worst_violation
-from tests.two_timescale.test_methods import NAMES, changed, episode, tolerance
+from tests.two_timescale.test_methods import NAMES, episode, tolerance
 from tests.two_timescale.tiny import optimum, tiny
 
 needs_scip = pytest.mark.skipif(importlib.util.find_spec("pyscipopt") is None, reason="PySCIPOpt is not installed")
@@ -127,14 +128,3 @@ def test_a_limit_too_short_for_anything_holds_too():
     result = aigc_opt.solve(episode(1, users=20, models=20, frames=20, slots=20), solver="scip", time_limit=1)
     assert time.perf_counter() - began < 1 + 4
     assert result.limit == "time"
-
-
-def test_a_missing_scip_says_how_to_get_it(examples, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(aigc_opt.MissingSolverError, match="pip install"):
-        aigc_opt.solve(examples / "two-timescale-small.json", solver="scip")
-
-
-def test_scip_is_for_the_exact_method(examples):
-    with pytest.raises(aigc_opt.InputError, match="exact"):
-        aigc_opt.solve(examples / "two-timescale-small.json", method="benders", solver="scip")

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.check import check
 from aigc_opt.problems.deployment.methods import METHODS, bound
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.problem import Problem
-
-
-def build_model(instance: DeploymentInstance):
-    """Build the Pyomo model; Pyomo is imported here only, because it takes seconds."""
-    from aigc_opt.problems.deployment.model import build_model
-
-    return build_model(instance)
 
 
 def summary(instance: DeploymentInstance, solution: DeploymentSolution) -> str:
@@ -45,8 +40,8 @@ def summary(instance: DeploymentInstance, solution: DeploymentSolution) -> str:
     total = table.sum()
     total["gpu_time"] = seconds.sum() / limits.sum() if limits.notna().all() and limits.sum() > 0 else float("nan")
     table.loc["all"] = total
-    show = {name: "{:.1f}".format for name in ("stored", "loaded", "arrivals", "local", "peers", "cloud", "serves")}
-    show |= {name: "{:.0f}".format for name in ("fetches", "loads")}
+    show: dict[str, Callable[[float], str]] = {name: "{:.0f}".format for name in ("fetches", "loads")}
+    show |= {name: "{:.1f}".format for name in ("stored", "loaded", "arrivals", "local", "peers", "cloud", "serves")}
     show["gpu_time"] = lambda share: "-" if pd.isna(share) else f"{100 * share:.0f}%"
     table.index.name = None
     head = "Per server (stored and loaded: models per slot; the rest: requests over all slots):\n"
@@ -56,12 +51,11 @@ def summary(instance: DeploymentInstance, solution: DeploymentSolution) -> str:
 PROBLEM = Problem(
     name="deployment",
     terms=("delay", "switching", "storage", "gpu_memory"),
-    read_solution=lambda data, instance, origin: DeploymentSolution.from_dict(data, instance, origin),
+    read_solution=DeploymentSolution.from_dict,
     check=check,
     methods=METHODS,
     default_method="exact",
     bound=bound,
-    build_model=build_model,
     build_program=lambda instance: DeploymentProgram(instance).program,
     summary=summary,
     starts=("exact",),

@@ -10,7 +10,7 @@ import numpy as np
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.solution import DeploymentSolution
-from aigc_opt.program import Labels, LinearProgram, ProgramBuilder
+from aigc_opt.program import Label, Labels, LinearProgram, ProgramBuilder
 
 
 class DeploymentProgram:
@@ -35,7 +35,7 @@ class DeploymentProgram:
         slot_names = range(1, slots + 1)
         build = ProgramBuilder()
 
-        def placed() -> list[tuple]:
+        def placed() -> list[Label]:
             return list(itertools.product(slot_names, server_names, model_names))
 
         # --------------------------------------------------------------------------------------- variables
@@ -54,13 +54,13 @@ class DeploymentProgram:
         k_slot, k_origin, k_model = d_slot[k_demand], d_origin[k_demand], d_model[k_demand]
         k_amount = amount[k_demand]
 
-        def demands() -> list[tuple]:
+        def demands() -> list[Label]:
             return [
                 (t + 1, server_names[i], model_names[m])
                 for t, i, m in zip(d_slot.tolist(), d_origin.tolist(), d_model.tolist(), strict=True)
             ]
 
-        def routes() -> list[tuple]:
+        def routes() -> list[Label]:
             demand = demands()
             return [(*demand[d], server_names[j]) for d, j in zip(k_demand.tolist(), k_server.tolist(), strict=True)]
 

@@ -122,7 +122,7 @@ def _placement(instance: DeploymentInstance, t: int, stored: np.ndarray, loaded:
             if _exceeds(used - limit, limit):
                 yield Violation(name, _at(instance, t, j), used - limit)
         for m in np.flatnonzero(loaded[j] - stored[j] > TOLERANCE):
-            yield Violation("on_disk", _at(instance, t, j, m), float(loaded[j, m] - stored[j, m]))
+            yield Violation("on_disk", _at(instance, t, j, int(m)), float(loaded[j, m] - stored[j, m]))
 
 
 def _shares(instance: DeploymentInstance, t: int, routing: np.ndarray, loaded: np.ndarray) -> Iterator[Violation]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from aigc_opt.errors import InputError
-from aigc_opt.instance.deployment import DeploymentInstance
+from aigc_opt.instance.deployment import DeploymentInstance, Server
+from aigc_opt.instance.profile import DeploymentModel
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ class Costs:
     def _of(cls, instance: DeploymentInstance) -> Costs:
         models, servers, weights = instance.models, instance.servers, instance.weights
 
-        def of_models(value) -> np.ndarray:
+        def of_models(value: Callable[[DeploymentModel], float]) -> np.ndarray:
             return np.array([value(model) for model in models], dtype=float)
 
-        def of_servers(value) -> np.ndarray:
+        def of_servers(value: Callable[[Server], float | None]) -> np.ndarray:
             return np.array([np.inf if value(server) is None else value(server) for server in servers], dtype=float)
 
         size_gb = of_models(lambda model: model.storage_gb)

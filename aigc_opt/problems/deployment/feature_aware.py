@@ -13,6 +13,8 @@ and the clearing are this project's own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from aigc_opt.control import Control
@@ -291,7 +293,7 @@ class Plans(Room):
         self.energy_j += costs.work_j[m] * by_server
         served[:, :, servers] = self.instance.arrivals[:, :, m]
         served[:, :, :servers] = 0.0
-        used = self.loaded[:, :, m].any(axis=0)
+        used = np.any(self.loaded[:, :, m], axis=0)
         for origin, j in self._routes[m]:
             if used[j]:
                 room = self._room(self.gpu_s[:, j], self.energy_j[:, j], m)
@@ -300,7 +302,9 @@ class Plans(Room):
                     self._move(m, origin, servers, j, amount)
 
 
-def fill(plans: Plans, exponent: float, favour: np.ndarray | float = 1.0, stop=None) -> None:
+def fill(
+    plans: Plans, exponent: float, favour: np.ndarray | float = 1.0, stop: Callable[[], object] | None = None
+) -> None:
     """Add plans, the one that saves most for the room that it takes first, until none saves anything.
 
     Parameters

@@ -57,13 +57,15 @@ def lagrangian(task: Task) -> Found:
     costs = Costs.of(instance)
     relaxation = Relaxation(instance, costs)
     best: tuple[float, DeploymentSolution] | None = None
-    guide = tuple(np.zeros((2, *instance.shape[:2])))
+    guide = np.zeros(instance.shape[:2]), np.zeros(instance.shape[:2])
 
     def offer(stored: np.ndarray, loaded: np.ndarray, event: str, share: float = ROUTING_SHARE) -> bool:
         nonlocal best
         solution = complete(instance, costs, stored, loaded, control.part(share), guide)
-        checked = None if solution is None else task.check(solution)
-        if checked is None or not checked.feasible or checked.objective is None:
+        if solution is None:
+            return False
+        checked = task.check(solution)
+        if not checked.feasible or checked.objective is None:
             return False
         if best is not None and checked.objective >= best[0] - 1e-9 * abs(best[0]):
             return False
@@ -73,8 +75,10 @@ def lagrangian(task: Task) -> Found:
 
     nothing = np.zeros(instance.shape, dtype=np.int8)
     offer(nothing, nothing, "cloud only")
-    if task.start is not None and np.shape(task.start.stored) == np.shape(task.start.loaded) == instance.shape:
-        offer(task.start.stored, task.start.loaded, "starting point")
+    assert best is not None  # the cloud may serve everything
+    begun = task.start
+    if isinstance(begun, DeploymentSolution) and np.shape(begun.stored) == np.shape(begun.loaded) == instance.shape:
+        offer(begun.stored, begun.loaded, "starting point")
     scale = vector = relaxation.vector(relaxation.first_prices())
     least, shares = -np.inf, np.stack([nothing, nothing]).astype(float)
     starting = control.part(START_SHARE)

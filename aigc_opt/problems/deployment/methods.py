@@ -116,8 +116,10 @@ def exact(task: Task) -> Found:
     def offer(stored: np.ndarray, loaded: np.ndarray, event: str) -> bool:
         nonlocal best
         solution = complete(instance, costs, stored, loaded)
-        checked = None if solution is None else task.check(solution)
-        if checked is None or not checked.feasible or checked.objective is None:
+        if solution is None:
+            return False
+        checked = task.check(solution)
+        if not checked.feasible or checked.objective is None:
             return False
         if best is not None and checked.objective >= best[0] - 1e-9 * abs(best[0]):
             return False
@@ -126,9 +128,11 @@ def exact(task: Task) -> Found:
         return True
 
     offer(*heuristics.cloud_only(instance, costs, control, task.seed), "cloud only")
+    assert best is not None  # the cloud may serve everything
     started = False
-    if task.start is not None and np.shape(task.start.stored) == np.shape(task.start.loaded) == instance.shape:
-        started = offer(task.start.stored, task.start.loaded, "starting point")
+    start = task.start
+    if isinstance(start, DeploymentSolution) and np.shape(start.stored) == np.shape(start.loaded) == instance.shape:
+        started = offer(start.stored, start.loaded, "starting point")
     clearings = min(CLEARINGS, size // (5 if size >= WORTH_PARTS else 20))
     built = DeploymentProgram(instance)
     built.program.warn_of_magnitudes()

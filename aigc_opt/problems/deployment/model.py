@@ -6,6 +6,10 @@ Names follow ``<variable|constraint|objective>_<component>_<quantity>``. Every p
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 import pyomo.environ as pyo
 
 from aigc_opt.instance.deployment import DeploymentInstance
@@ -75,13 +79,13 @@ def parameters_of(model: pyo.ConcreteModel, instance: DeploymentInstance) -> Non
     servers = list(model.servers)
     slots, _, _ = instance.shape
 
-    def parameter(name: str, values: dict, *index: pyo.Set) -> None:
+    def parameter(name: str, values: Mapping[Any, float], *index: pyo.Set) -> None:
         setattr(model, name, pyo.Param(*index, initialize=values, default=0, mutable=True, within=pyo.Reals))
 
-    def of_servers(name: str) -> dict:
+    def of_servers(name: str) -> dict[str, Any]:
         return {server.name: getattr(server, name) for server in instance.servers}
 
-    def of_models(value) -> dict:
+    def of_models(value: Callable[[Any], float]) -> dict[str, float]:
         return {profile.name: value(profile) for profile in instance.models}
 
     for name in ("storage_gb", "gpu_memory_gb", "cloud_gbps", "io_gb_per_s"):
@@ -146,7 +150,7 @@ def variable_model_loaded(model: pyo.ConcreteModel, instance: DeploymentInstance
     _fix_initial(model.loaded, model, instance.initial_loaded)
 
 
-def _fix_initial(variable: pyo.Var, model: pyo.ConcreteModel, state) -> None:
+def _fix_initial(variable: pyo.Var, model: pyo.ConcreteModel, state: np.ndarray) -> None:
     for a, j in enumerate(model.servers):
         for b, m in enumerate(model.models):
             variable[0, j, m].fix(int(state[a, b]))
@@ -182,7 +186,7 @@ def objective_total_cost(model: pyo.ConcreteModel) -> None:
     LaTeX printer has no way to write a product of two parameters alone.
     """
 
-    def delay(m):
+    def delay(m: pyo.ConcreteModel) -> Any:
         served = sum(
             m.arrivals[t, i, k] * (m.shares[i, j] * ((m.peer_delay_s[i, j] + m.generation_s[k]) * m.route[t, i, k, j]))
             for t in m.slots
@@ -198,7 +202,7 @@ def objective_total_cost(model: pyo.ConcreteModel) -> None:
         )
         return served + cloud
 
-    def switching(m):
+    def switching(m: pyo.ConcreteModel) -> Any:
         return sum(
             m.model_storage_gb[k] / m.server_cloud_gbps[j] * (8 * m.fetches[t, j, k])
             + (m.model_gpu_memory_gb[k] / m.server_io_gb_per_s[j] + m.warmup_s[k]) * m.loads[t, j, k]
@@ -207,7 +211,7 @@ def objective_total_cost(model: pyo.ConcreteModel) -> None:
             for k in m.models
         )
 
-    def storage(m):
+    def storage(m: pyo.ConcreteModel) -> Any:
         return sum(
             m.model_storage_gb[k] / m.shared_storage_gb[j] * (m.priced_storage[j] * m.stored[t, j, k])
             for t in m.slots
@@ -215,7 +219,7 @@ def objective_total_cost(model: pyo.ConcreteModel) -> None:
             for k in m.models
         )
 
-    def gpu_memory(m):
+    def gpu_memory(m: pyo.ConcreteModel) -> Any:
         return sum(
             m.model_gpu_memory_gb[k] / m.shared_gpu_memory_gb[j] * (m.priced_gpu_memory[j] * m.loaded[t, j, k])
             for t in m.slots
@@ -240,7 +244,7 @@ def constraint_server_storage(model: pyo.ConcreteModel) -> None:
     """What is on a disk fits there, in every slot."""
 
     @model.Constraint(model.slots, model.servers)
-    def storage(m, t, j):
+    def storage(m: pyo.ConcreteModel, t: int, j: str) -> Any:
         return sum(m.model_storage_gb[k] * m.stored[t, j, k] for k in m.models) <= m.server_storage_gb[j]
 
 
@@ -248,7 +252,7 @@ def constraint_server_gpu_memory(model: pyo.ConcreteModel) -> None:
     """What is in GPU memory fits there, in every slot."""
 
     @model.Constraint(model.slots, model.servers)
-    def gpu_memory(m, t, j):
+    def gpu_memory(m: pyo.ConcreteModel, t: int, j: str) -> Any:
         return sum(m.model_gpu_memory_gb[k] * m.loaded[t, j, k] for k in m.models) <= m.server_gpu_memory_gb[j]
 
 
@@ -256,7 +260,7 @@ def constraint_model_on_disk(model: pyo.ConcreteModel) -> None:
     """Only what is on disk can be in GPU memory."""
 
     @model.Constraint(model.slots, model.servers, model.models)
-    def on_disk(m, t, j, k):
+    def on_disk(m: pyo.ConcreteModel, t: int, j: str, k: str) -> Any:
         return m.loaded[t, j, k] - m.stored[t, j, k] <= 0
 
 
@@ -264,7 +268,7 @@ def constraint_switch_fetching(model: pyo.ConcreteModel) -> None:
     """A model that was not on disk in the slot before is fetched; dropping one is free."""
 
     @model.Constraint(model.slots, model.servers, model.models)
-    def fetching(m, t, j, k):
+    def fetching(m: pyo.ConcreteModel, t: int, j: str, k: str) -> Any:
         return m.stored[t, j, k] - m.stored[t - 1, j, k] - m.fetches[t, j, k] <= 0
 
 
@@ -272,7 +276,7 @@ def constraint_switch_loading(model: pyo.ConcreteModel) -> None:
     """A model that was not in GPU memory in the slot before is loaded; dropping one is free."""
 
     @model.Constraint(model.slots, model.servers, model.models)
-    def loading(m, t, j, k):
+    def loading(m: pyo.ConcreteModel, t: int, j: str, k: str) -> Any:
         return m.loaded[t, j, k] - m.loaded[t - 1, j, k] - m.loads[t, j, k] <= 0
 
 
@@ -280,7 +284,7 @@ def constraint_request_served(model: pyo.ConcreteModel) -> None:
     """Every request is served, by a server that shares or by the cloud."""
 
     @model.Constraint(model.demands)
-    def served(m, t, i, k):
+    def served(m: pyo.ConcreteModel, t: int, i: str, k: str) -> Any:
         return sum(m.shares[i, j] * m.route[t, i, k, j] for j in m.servers) + m.to_cloud[t, i, k] == 1
 
 
@@ -288,7 +292,7 @@ def constraint_request_only_loaded(model: pyo.ConcreteModel) -> None:
     """A server serves only with models in its GPU memory."""
 
     @model.Constraint(model.routes)
-    def only_loaded(m, t, i, k, j):
+    def only_loaded(m: pyo.ConcreteModel, t: int, i: str, k: str, j: str) -> Any:
         return m.route[t, i, k, j] - m.loaded[t, j, k] <= 0
 
 
@@ -296,7 +300,7 @@ def constraint_server_gpu_time(model: pyo.ConcreteModel) -> None:
     """GPU-seconds of generation, counted at the server that serves, within its limit."""
 
     @model.Constraint(model.slots, model.timed)
-    def gpu_time(m, t, j):
+    def gpu_time(m: pyo.ConcreteModel, t: int, j: str) -> Any:
         return (
             sum(
                 m.arrivals[t, i, k] * (m.shares[i, j] * (m.generation_s[k] * m.route[t, i, k, j]))
@@ -311,7 +315,7 @@ def constraint_server_energy(model: pyo.ConcreteModel) -> None:
     """Joules of generation and of loads within the server's limit."""
 
     @model.Constraint(model.slots, model.powered)
-    def energy(m, t, j):
+    def energy(m: pyo.ConcreteModel, t: int, j: str) -> Any:
         generation = sum(
             m.arrivals[t, i, k] * (m.shares[i, j] * (m.generation_j[k] * m.route[t, i, k, j]))
             for i in m.servers

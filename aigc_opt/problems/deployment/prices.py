@@ -113,7 +113,7 @@ class Relaxation:
         """Return the vector's prices."""
         slots, servers, models = self.shape
         at = slots * servers * models
-        found = [vector[:at].reshape(self.shape)]
+        found: list[np.ndarray] = [vector[:at].reshape(self.shape)]
         for limited in self._limited:
             price = np.zeros((slots, servers))
             size = slots * int(limited.sum())

@@ -235,7 +235,7 @@ def keep_on_disk(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray)
         free = costs.storage_gb[j] - stored[:, j] @ costs.size_gb
         gaps = []
         for m in range(models):
-            used = np.flatnonzero(stored[:, j, m])
+            used = np.flatnonzero(stored[:, j, m]).tolist()
             before = -1 if instance.initial_stored[j, m] else None
             for t in used:
                 if before is not None and t - before > 1:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from pydantic import ValidationError
 
 from aigc_opt.errors import InputError
 from aigc_opt.instance.deployment import DeploymentInstance
-from aigc_opt.instance.fields import Record, array_field, faults_of, plain_numbers
+from aigc_opt.instance.fields import Array, Record, array_field, faults_of, plain_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 class _SolutionFile(Record):
-    stored: array_field("T", "E", "M")  # type: ignore[valid-type]
-    loaded: array_field("T", "E", "M")  # type: ignore[valid-type]
-    routing: array_field("T", "E", "M", "O")  # type: ignore[valid-type]
+    stored: Annotated[Array, array_field("T", "E", "M")]
+    loaded: Annotated[Array, array_field("T", "E", "M")]
+    routing: Annotated[Array, array_field("T", "E", "M", "O")]
 
 
 @dataclass(frozen=True, eq=False)

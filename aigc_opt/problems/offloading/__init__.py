@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aigc_opt.instance.offloading import OffloadingInstance
 from aigc_opt.problems.offloading.check import check
 from aigc_opt.problems.offloading.decomposition import bound
@@ -11,17 +13,13 @@ from aigc_opt.problems.offloading.solution import OffloadingSolution
 from aigc_opt.problems.offloading.summary import summary
 from aigc_opt.problems.problem import Problem
 
+if TYPE_CHECKING:
+    from aigc_opt.program import LinearProgram
+
 __all__ = ["PROBLEM", "OffloadingSolution", "Sensitivity", "sensitivity"]
 
 
-def build_model(instance: OffloadingInstance):
-    """Build the Pyomo model; Pyomo is imported here only, because it takes seconds."""
-    from aigc_opt.problems.offloading.model import build_model
-
-    return build_model(instance)
-
-
-def build_program(instance: OffloadingInstance):
+def build_program(instance: OffloadingInstance) -> LinearProgram:
     """Build the compact program with tangents around the best prices: a relaxation, as a linear program can be."""
     from aigc_opt.problems.offloading.decomposition import relaxed_program
 
@@ -31,12 +29,11 @@ def build_program(instance: OffloadingInstance):
 PROBLEM = Problem(
     name="offloading",
     terms=("quality", "delay", "energy", "rejection"),
-    read_solution=lambda data, instance, origin: OffloadingSolution.from_dict(data, instance, origin),
+    read_solution=OffloadingSolution.from_dict,
     check=check,
     methods=METHODS,
     default_method="decomposition",
     bound=bound,
-    build_model=build_model,
     build_program=build_program,
     summary=summary,
     solvers=("highs", "scip"),

@@ -16,6 +16,7 @@ from aigc_opt.control import Control
 from aigc_opt.decomposition.alternating import Alternation, alternate
 from aigc_opt.problems.offloading.choices import ON_DEVICE, TURNED_AWAY
 from aigc_opt.problems.offloading.heuristics import (
+    ROOM,
     UNPLACED,
     Point,
     Points,
@@ -117,7 +118,7 @@ def _by_regret(points: Points, assignment: Assignment) -> Point | None:
         for p in np.argsort(cost[n], kind="stable"):
             if not np.isfinite(cost[n, p]):
                 break
-            if p >= servers or need[n, p] <= left[p] * (1 + SLACK):
+            if p >= servers or need[n, p] <= left[p] + ROOM * tables.capacity[p]:
                 place[n] = p if p < servers else (ON_DEVICE if p == servers else TURNED_AWAY)
                 if p < servers:
                     left[p] -= need[n, p]

@@ -28,7 +28,7 @@ import numpy as np
 
 from aigc_opt.problems.offloading.shares import divide
 from aigc_opt.problems.offloading.tables import Tables
-from aigc_opt.program import LinearProgram, ProgramBuilder
+from aigc_opt.program import Label, LinearProgram, ProgramBuilder
 
 NEAR = 1e-9
 """Two prices of one server that are this close (relative) give the same row."""
@@ -98,7 +98,7 @@ def compact_program(tables: Tables, columns: np.ndarray, tangents: Tangents, int
     names = tables.instance
     grid = tables.grid
 
-    def column_labels() -> list[tuple]:
+    def column_labels() -> list[Label]:
         return [
             (names.users[n].name, names.servers[i].name, int(grid[s]))
             for n, i, s in zip(user, server, tables.step[columns], strict=True)

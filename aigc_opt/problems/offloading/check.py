@@ -10,6 +10,7 @@ import itertools
 import math
 
 from aigc_opt.instance.offloading import OffloadingInstance, User
+from aigc_opt.instance.profile import Quality
 from aigc_opt.problems.offloading.solution import Assignment, OffloadingSolution
 from aigc_opt.result import Check, Violation
 
@@ -134,7 +135,7 @@ def _served(
     }
 
 
-def _loss(curve, steps: int) -> float:
+def _loss(curve: Quality, steps: int) -> float:
     """Quality loss after `steps` steps."""
     if curve.kind == "exponential":
         return curve.floor + (curve.ceiling - curve.floor) * math.exp(-steps / curve.scale)

@@ -138,8 +138,9 @@ def _kept(
     room = max(upper - value, 0.0) * (1 + 1e-9) + 1e-9 * abs(upper)
     keep = extra <= room
     keep[choice[choice >= 0]] = True
-    partial = most_columns is not None and keep.sum() > most_columns
-    if partial:
+    partial = False
+    if most_columns is not None and keep.sum() > most_columns:
+        partial = True
         keep &= extra <= np.partition(extra, most_columns)[most_columns]
         keep[choice[choice >= 0]] = True
     forced = (outside_extra > room) & ~tables.must & (choice >= 0)

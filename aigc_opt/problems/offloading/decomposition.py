@@ -7,6 +7,7 @@ bound is a Lagrangian one that is evaluated here (`dual`), or a solver's on a re
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -119,6 +120,7 @@ def decompose(task: Task) -> Found:
 def _narrow(task: Task, tables: Tables, interval: Interval, relaxed: Relaxation, rng: np.random.Generator) -> None:
     """Better points, and where servers hold few tasks a better bound, before the whole program is tried."""
     control = interval.control
+    assert interval.choice is not None
     if surviving(tables, relaxed.mu, interval.upper) <= MANY_COLUMNS:
         return
     tasks_a_server = (interval.choice >= 0).sum() / tables.servers
@@ -153,6 +155,7 @@ def _fits(tables: Tables, relaxed: Relaxation, interval: Interval, part: float =
 
 def _close(task: Task, tables: Tables, interval: Interval, relaxed: Relaxation) -> None:
     """Close the interval by the compact program over what reduced costs leave."""
+    assert interval.choice is not None
     close(
         tables, relaxed.mu, interval.bound, interval.choice, interval.control, task.gap, task.seed,
         seen=lambda choice, bound: interval.offer("compact program", choice, bound, Proof.SOLVER),
@@ -178,7 +181,7 @@ def outer_approximation(task: Task) -> Found:
     if start is None:
         return interval.found(control.stop)
     interval.offer("packing, local search", descend(tables, start, control))
-    if not interval.finished:
+    if interval.choice is not None and not interval.finished:
         close(
             tables, mu, interval.bound, interval.choice, control, task.gap, task.seed, fixing=False,
             seen=lambda choice, bound: interval.offer("outer approximation", choice, bound, Proof.SOLVER),
@@ -204,4 +207,5 @@ def relaxed_program(instance: OffloadingInstance) -> LinearProgram:
     tables = build_tables(instance)
     relaxed = prices(tables, Interval(tables, Control(), 0.0), 1e-6)
     tangents = Tangents().add_around(relaxed.mu, FACTORS, 1e-3)
-    return compact_program(tables, np.arange(len(tables.user)), tangents)
+    program = compact_program(tables, np.arange(len(tables.user)), tangents)
+    return replace(program, cost=program.cost * tables.unit, offset=program.offset * tables.unit)

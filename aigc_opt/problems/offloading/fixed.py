@@ -10,6 +10,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyomo.environ as pyo
 from pyomo.common.errors import ApplicationError
@@ -67,10 +68,10 @@ def build_fixed_model(instance: OffloadingInstance, solution: OffloadingSolution
     servers = {server.name: i for i, server in enumerate(instance.servers)}
     served = [(u, t) for u, t in zip(instance.users, solution.tasks, strict=True) if t.place != REJECTED]
     model = pyo.ConcreteModel(name="offloading with places and steps fixed")
-    work = {u.name: profiles[u.model].workload for u, _ in served}
-    work = {u.name: work[u.name].base_gcycles + work[u.name].per_step_gcycles * t.steps for u, t in served}
+    loads = {u.name: profiles[u.model].workload for u, _ in served}
+    work = {u.name: loads[u.name].base_gcycles + loads[u.name].per_step_gcycles * (t.steps or 0) for u, t in served}
     users = {u.name: u for u, _ in served}
-    local = [u.name for u, t in served if t.place == LOCAL]
+    devices = {u.name: u.device for u, t in served if t.place == LOCAL and u.device is not None}
     slack = {}
     for user, task in served:
         slack[user.name] = user.max_delay_s
@@ -82,33 +83,33 @@ def build_fixed_model(instance: OffloadingInstance, solution: OffloadingSolution
     model.computation_s = pyo.Var(list(users), domain=pyo.PositiveReals, initialize=start)
     model.dual = pyo.Suffix(direction=pyo.Suffix.IMPORT)
 
-    def energy(m, n):
-        return users[n].device.kappa * work[n] ** 3 / m.computation_s[n] ** 2
+    def energy(m: pyo.ConcreteModel, n: str) -> Any:
+        return devices[n].kappa * work[n] ** 3 / m.computation_s[n] ** 2
 
     weights = instance.weights
     count = len(instance.users)
     model.cost = pyo.Objective(
         expr=sum(users[n].weight / count * weights.delay * model.computation_s[n] for n in users)
-        + sum(users[n].weight / count * weights.energy * energy(model, n) for n in local)
+        + sum(users[n].weight / count * weights.energy * energy(model, n) for n in devices)
     )
 
     @model.Constraint(list(users))
-    def deadline(m, n):
+    def deadline(m: pyo.ConcreteModel, n: str) -> Any:
         return m.computation_s[n] <= slack[n]
 
     @model.Constraint(list(servers))
-    def server_speed(m, i):
+    def server_speed(m: pyo.ConcreteModel, i: str) -> Any:
         guests = [u.name for u, t in served if t.place == i]
         if not guests:
             return pyo.Constraint.Skip
         return sum(work[n] / m.computation_s[n] for n in guests) <= instance.servers[servers[i]].ghz
 
-    @model.Constraint(local)
-    def device_speed(m, n):
-        return work[n] / m.computation_s[n] <= users[n].device.max_ghz
+    @model.Constraint(list(devices))
+    def device_speed(m: pyo.ConcreteModel, n: str) -> Any:
+        return work[n] / m.computation_s[n] <= devices[n].max_ghz
 
-    @model.Constraint(local)
-    def battery(m, n):
+    @model.Constraint(list(devices))
+    def battery(m: pyo.ConcreteModel, n: str) -> Any:
         return energy(m, n) <= users[n].battery_j
 
     return model

@@ -20,6 +20,9 @@ from aigc_opt.problems.offloading.tables import SLACK, Tables
 
 UNPLACED = -9
 
+ROOM = 0.5 * TIGHT
+"""Relative to the capacity: what a sum of least shares may lack by rounding; `settle` allows twice as much."""
+
 Wish = tuple[int, int]
 """A place (server's index, `ON_DEVICE` or `TURNED_AWAY`) and an index of steps."""
 
@@ -64,6 +67,10 @@ class Points:
             least = tables.work[:, None, :] / tables.slack[:, :, None]
         possible = (tables.slack[:, :, None] > 0) & (least <= tables.capacity[None, :, None] * (1 + SLACK))
         self.least = np.where(possible, least, np.inf)
+
+    def fits(self, n: int, left: np.ndarray) -> np.ndarray:
+        """Whether user n's least shares (E, S) are left (E,); tasks that fill a server exactly fit, as in `settle`."""
+        return self.least[n] <= (left + ROOM * self.tables.capacity)[:, None]
 
     def settle(self, place: np.ndarray, step: np.ndarray) -> Point | None:
         """Return the point of places and steps; None if something is impossible or does not fit."""
@@ -131,7 +138,7 @@ def place_in_order(points: Points, order: Iterable[int], wishes: Callable[[int],
             elif p == TURNED_AWAY:
                 possible = np.isfinite(tables.reject_cost[n])
             else:
-                possible = points.least[n, p, s] <= left[p]
+                possible = points.fits(n, left)[p, s]
             if possible:
                 place[n], step[n] = p, s
                 if p >= 0:
@@ -142,7 +149,7 @@ def place_in_order(points: Points, order: Iterable[int], wishes: Callable[[int],
 
 def complete(points: Points, place: np.ndarray, step: np.ndarray, left: np.ndarray) -> Point | None:
     """Find room for users who are still `UNPLACED`; changes the arrays. None where that fails."""
-    for n in np.flatnonzero(place == UNPLACED):
+    for n in np.flatnonzero(place == UNPLACED).tolist():
         if not _make_room(points, n, place, step, left):
             return None
     return points.settle(place, step)
@@ -172,9 +179,10 @@ def _make_room(points: Points, n: int, place: np.ndarray, step: np.ndarray, left
     tables = points.tables
     for i in np.argsort(points.least[n].min(axis=1, initial=np.inf), kind="stable"):
         s = int(points.least[n, i].argmin())
-        need = points.least[n, i, s]
-        if not np.isfinite(need):
+        least = points.least[n, i, s]
+        if not np.isfinite(least):
             return False
+        need = least - ROOM * tables.capacity[i]
         there = np.flatnonzero((place == i) & ~tables.must)
         must = np.flatnonzero((place == i) & tables.must)
         shrink = points.least[must, i, step[must]] - points.least[must, i].min(axis=1)
@@ -184,7 +192,7 @@ def _make_room(points: Points, n: int, place: np.ndarray, step: np.ndarray, left
             if left[i] >= need:
                 break
             left[i] += points.least[m, i, step[m]]
-            place[m], step[m] = _outside(tables, m)
+            place[m], step[m] = _outside(tables, int(m))
         for m, gain in zip(must, shrink, strict=True):
             if left[i] >= need:
                 break
@@ -192,7 +200,7 @@ def _make_room(points: Points, n: int, place: np.ndarray, step: np.ndarray, left
             step[m] = int(points.least[m, i].argmin())
         if left[i] >= need:
             place[n], step[n] = i, s
-            left[i] -= need
+            left[i] -= least
             return True
     return False
 
@@ -260,7 +268,7 @@ def fixed_steps_point(points: Points, step: int) -> Point | None:
 def fixed_steps(points: Points, control: Control, seed: int) -> Point | None:
     """Everybody the same steps at the cheapest place; the best of one, two, three quarters of the grid and its end."""
     last = len(points.tables.grid) - 1
-    found = []
+    found: list[Point | None] = []
     for step in sorted({last // 4, last // 2, 3 * last // 4, last}):
         if found and control.stop is not None:
             break
@@ -277,7 +285,7 @@ def greedy_deadline(points: Points, control: Control, seed: int) -> Point | None
         best, (p, s) = tables.outside_cost[n], _outside(tables, n)
         if tables.servers:
             cost = points.costs_at_shares(tables.capacity / (crowd + 1), n)
-            cost = np.where(points.least[n] <= left[:, None], cost, np.inf)
+            cost = np.where(points.fits(n, left), cost, np.inf)
             at = np.unravel_index(cost.argmin(), cost.shape)
             if cost[at] < best:
                 best, (p, s) = cost[at], (int(at[0]), int(at[1]))

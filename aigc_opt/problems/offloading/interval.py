@@ -48,21 +48,21 @@ class Interval:
         """Whether there is nothing more to do: closed, or stopped."""
         return self.closed or self.control.stop is not None
 
-    def offer(self, event: str, choice: np.ndarray | None = None, bound: float | None = None, proof=Proof.DUAL) -> None:
+    def offer(
+        self, event: str, choice: np.ndarray | None = None, bound: float | None = None, proof: Proof = Proof.DUAL
+    ) -> None:
         """Take a choice or a bound if it is better, and report what is known."""
         if choice is not None and (upper := total_cost(self.tables, choice)) < self.upper:
             self.choice, self.upper = choice, upper
         if bound is not None and bound > self.bound:
             self.bound, self.proof = bound, proof
-        count = self.tables.users
-        self.control.report(
-            event,
-            self.upper / count if math.isfinite(self.upper) else None,
-            min(self.bound, self.upper) / count if math.isfinite(self.bound) else None,
-        )
+        self.control.report(event, self._in_file(self.upper), self._in_file(min(self.bound, self.upper)))
+
+    def _in_file(self, total: float) -> float | None:
+        """Return a total in units of the file's objective, None where it is infinite."""
+        return self.tables.unit * total / self.tables.users if math.isfinite(total) else None
 
     def found(self, limit: Limit | None = None) -> Found:
         """Return the interval as a method's result, in units of the file's objective."""
         solution = None if self.choice is None else solution_of(self.tables, self.choice)
-        bound = min(self.bound, self.upper) / self.tables.users if math.isfinite(self.bound) else None
-        return Found(solution, bound, self.proof, limit)
+        return Found(solution, self._in_file(min(self.bound, self.upper)), self.proof, limit)

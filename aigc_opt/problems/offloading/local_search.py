@@ -204,13 +204,13 @@ def _pair_moves(state: _State, options: _Options, width: int, tolerance: float) 
     moving = moving[np.argsort(change[moving], kind="stable")]
     target, source = options.target[moving], options.source[moving]
     through, first, second = [], [], []
-    for j in range(servers):
-        enter, leave = moving[np.flatnonzero(target == j)[:width]], moving[np.flatnonzero(source == j)[:width]]
+    for s in range(servers):
+        enter, leave = moving[np.flatnonzero(target == s)[:width]], moving[np.flatnonzero(source == s)[:width]]
         a, b = np.repeat(enter, len(leave)), np.tile(leave, len(enter))
         bound = change[a] + change[b]
         good = np.flatnonzero(bound < -tolerance)
         good = good[np.argsort(bound[good], kind="stable")][: 4 * width]
-        through.append(np.full(len(good), j))
+        through.append(np.full(len(good), s))
         first.append(a[good])
         second.append(b[good])
     j, a, b = np.concatenate(through), np.concatenate(first), np.concatenate(second)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from aigc_opt.control import Control
-from aigc_opt.errors import InputError
 from aigc_opt.problems.offloading import heuristics
 from aigc_opt.problems.offloading.alternation import alternating
 from aigc_opt.problems.offloading.choices import ON_DEVICE, TURNED_AWAY
@@ -21,23 +20,11 @@ from aigc_opt.problems.offloading.solution import LOCAL
 from aigc_opt.problems.offloading.tables import build_tables
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.result import Proof
-from aigc_opt.scip import ScipOutcome, require_scip, solve_with_scip
+from aigc_opt.scip import ScipOutcome, Values, require_scip, solve_with_scip
 from aigc_opt.solvers import Answer
 
 BOUND_TOLERANCE = 1e-6
 """Relative accuracy of the dual bound beside a heuristic."""
-
-
-def with_highs(method: Callable[[Task], Found]) -> Callable[[Task], Found]:
-    """Make a method refuse a solver that it does not use."""
-
-    def checked(task: Task) -> Found:
-        if task.solver != "highs":
-            raise InputError("offloading", [f"solver {task.solver} is for method exact only"])
-        return method(task)
-
-    checked.__doc__ = method.__doc__
-    return checked
 
 
 def heuristic(make: Callable[[Points, Control, int], Point | None]) -> Callable[[Task], Found]:
@@ -59,8 +46,7 @@ def heuristic(make: Callable[[Points, Control, int], Point | None]) -> Callable[
             return Found(solution, limit=limit)
         interval = Interval(build_tables(task.instance), task.control, task.gap)
         prices(interval.tables, interval, BOUND_TOLERANCE)
-        bound = interval.bound / tables.users if math.isfinite(interval.bound) else None
-        return Found(solution, bound, interval.proof, limit or task.control.stop)
+        return replace(interval.found(limit or task.control.stop), solution=solution)
 
     method.__doc__ = make.__doc__
     return method
@@ -90,7 +76,7 @@ def exact(task: Task) -> Found:
     return Found(solution, outcome.bound, Proof.NONE if outcome.bound is None else Proof.SOLVER, outcome.limit)
 
 
-def _point_of(points: Points, values: dict[tuple[str, tuple], float]) -> Point | None:
+def _point_of(points: Points, values: Values) -> Point | None:
     """Places and steps of a point of the Pyomo model, with exact shares and times."""
     tables = points.tables
     users = {user.name: n for n, user in enumerate(tables.instance.users)}
@@ -105,13 +91,13 @@ def _point_of(points: Points, values: dict[tuple[str, tuple], float]) -> Point |
 
 
 METHODS: dict[str, Callable[[Task], Found]] = {
-    "decomposition": with_highs(decompose),
-    "outer-approximation": with_highs(outer_approximation),
+    "decomposition": decompose,
+    "outer-approximation": outer_approximation,
     "exact": exact,
-    "alternating": with_highs(heuristic(alternating)),
-    "all-local": with_highs(heuristic(heuristics.all_local)),
-    "all-best-server": with_highs(heuristic(heuristics.all_best_server)),
-    "random": with_highs(heuristic(heuristics.random)),
-    "fixed-steps": with_highs(heuristic(heuristics.fixed_steps)),
-    "greedy-deadline": with_highs(heuristic(heuristics.greedy_deadline)),
+    "alternating": heuristic(alternating),
+    "all-local": heuristic(heuristics.all_local),
+    "all-best-server": heuristic(heuristics.all_best_server),
+    "random": heuristic(heuristics.random),
+    "fixed-steps": heuristic(heuristics.fixed_steps),
+    "greedy-deadline": heuristic(heuristics.greedy_deadline),
 }

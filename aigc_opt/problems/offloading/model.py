@@ -16,10 +16,12 @@ the binaries stays convex, for quality curves of any shape:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pyomo.environ as pyo
 
-from aigc_opt.instance.offloading import OffloadingInstance
+from aigc_opt.instance.offloading import OffloadingInstance, OffloadingServer, User
 
 LOCAL, REJECTED = "local", "rejected"
 
@@ -98,7 +100,7 @@ def sets_of(model: pyo.ConcreteModel, instance: OffloadingInstance) -> None:
     model.places = pyo.Set(initialize=places)
 
 
-def _reached(user, server, i: int) -> bool:
+def _reached(user: User, server: OffloadingServer, i: int) -> bool:
     up, down = float(user.uplink_mbps[i]), float(user.downlink_mbps[i])
     if up <= 0 or down <= 0 or (server.hosts is not None and user.model not in server.hosts):
         return False
@@ -112,8 +114,10 @@ def parameters_of(model: pyo.ConcreteModel, instance: OffloadingInstance) -> Non
     profiles = {profile.name: profile for profile in instance.models}
     of_server = {server.name: i for i, server in enumerate(instance.servers)}
     users = {user.name: user for user in instance.users}
+    devices = {user.name: user.device for user in instance.users if user.device is not None}
+    penalties = {u.name: u.rejection_penalty for u in instance.users if u.rejection_penalty is not None}
 
-    def parameter(name: str, values: dict, *index: pyo.Set) -> None:
+    def parameter(name: str, values: Mapping[Any, float], *index: pyo.Set) -> None:
         setattr(model, name, pyo.Param(*index, initialize=values, default=0, mutable=True, within=pyo.Reals))
 
     work, loss = {}, {}
@@ -141,12 +145,12 @@ def parameters_of(model: pyo.ConcreteModel, instance: OffloadingInstance) -> Non
     parameter("max_delay_s", {name: user.max_delay_s for name, user in users.items()}, model.users)
     parameter("battery_j", {name: user.battery_j for name, user in users.items()}, model.users)
     parameter("weight", {name: user.weight for name, user in users.items()}, model.users)
-    parameter("rejection_penalty", {n: users[n].rejection_penalty for n in model.optional}, model.users)
-    parameter("max_ghz", {n: users[n].device.max_ghz for n in model.devices}, model.users)
-    parameter("kappa", {n: users[n].device.kappa for n in model.devices}, model.users)
+    parameter("rejection_penalty", penalties, model.users)
+    parameter("max_ghz", {name: device.max_ghz for name, device in devices.items()}, model.users)
+    parameter("kappa", {name: device.kappa for name, device in devices.items()}, model.users)
     parameter("server_ghz", {server.name: server.ghz for server in instance.servers}, model.servers)
     servers = {server.name: server.ghz for server in instance.servers}
-    top = {(n, p): users[n].device.max_ghz if p == LOCAL else servers[p] for n, p in model.computing}
+    top = {(n, p): devices[n].max_ghz if p == LOCAL else servers[p] for n, p in model.computing}
     parameter("top_ghz", top, model.computing)
     for name in ("quality", "delay", "energy"):
         setattr(model, f"weight_{name}", pyo.Param(initialize=getattr(instance.weights, name), mutable=True))
@@ -191,7 +195,7 @@ def variable_task_work(model: pyo.ConcreteModel) -> None:
 def variable_device_energy(model: pyo.ConcreteModel) -> None:
     """``pull[n]`` >= W^2 / t and ``joules[n]`` >= W^3 / t^2 (times kappa: the energy of the device)."""
 
-    def most(m, n):
+    def most(m: pyo.ConcreteModel, n: str) -> Any:
         return pyo.value(m.max_ghz[n]) * max(pyo.value(m.work_gcycles[n, s]) for s in m.grid)
 
     model.pull = pyo.Var(model.devices, bounds=lambda m, n: (0, most(m, n)))
@@ -207,20 +211,20 @@ def objective_mean_cost(model: pyo.ConcreteModel) -> None:
     A sum over nothing is left out, because Pyomo's LaTeX printer cannot write it.
     """
 
-    def quality(m):
+    def quality(m: pyo.ConcreteModel) -> Any:
         return sum(m.weight[n] * (m.quality_loss[n, s] * m.runs[n, p, s]) for n, p in m.computing for s in m.grid)
 
-    def delay(m):
+    def delay(m: pyo.ConcreteModel) -> Any:
         return sum(m.weight[n] * (m.computation_s[n, p] + m.transfer_s[n, p] * m.place[n, p]) for n, p in m.computing)
 
-    def energy(m):
+    def energy(m: pyo.ConcreteModel) -> Any:
         sent = sum(m.weight[n] * (m.upload_j[n, p] * m.place[n, p]) for n, p in m.computing)
         return sum(m.weight[n] * (m.kappa[n] * m.joules[n]) for n in m.devices) + sent if len(m.devices) else sent
 
-    def rejection(m):
+    def rejection(m: pyo.ConcreteModel) -> Any:
         return sum(m.weight[n] * (m.rejection_penalty[n] * m.place[n, REJECTED]) for n in m.optional)
 
-    def total(m):
+    def total(m: pyo.ConcreteModel) -> Any:
         served = m.weight_quality * quality(m) + m.weight_delay * delay(m) + m.weight_energy * energy(m)
         return m.share_of_user * (served + rejection(m) if len(m.optional) else served)
 
@@ -235,7 +239,7 @@ def constraint_task_placed(model: pyo.ConcreteModel) -> None:
     places = _places_of(model)
 
     @model.Constraint(model.users)
-    def placed(m, n):
+    def placed(m: pyo.ConcreteModel, n: str) -> Any:
         # A task without any place makes the problem infeasible, which a sum over nothing could not say.
         return sum(m.place[n, p] for p in places[n]) == 1 if places[n] else pyo.Constraint.Infeasible
 
@@ -251,7 +255,7 @@ def constraint_task_runs_where_placed(model: pyo.ConcreteModel) -> None:
     """A task runs one number of steps at the place where it is, and none elsewhere."""
 
     @model.Constraint(model.computing)
-    def runs_where_placed(m, n, p):
+    def runs_where_placed(m: pyo.ConcreteModel, n: str, p: str) -> Any:
         return sum(m.runs[n, p, s] for s in m.grid) - m.place[n, p] == 0
 
 
@@ -260,7 +264,7 @@ def constraint_task_counts_steps(model: pyo.ConcreteModel) -> None:
     places = _places_of(model)
 
     @model.Constraint(model.users)
-    def counts_steps(m, n):
+    def counts_steps(m: pyo.ConcreteModel, n: str) -> Any:
         return m.steps[n] == sum(s * m.runs[n, p, s] for p in places[n] if p != REJECTED for s in m.grid)
 
 
@@ -268,11 +272,11 @@ def constraint_task_works(model: pyo.ConcreteModel) -> None:
     """Work is that of the steps that run."""
 
     @model.Constraint(model.computing)
-    def works_root(m, n, p):
+    def works_root(m: pyo.ConcreteModel, n: str, p: str) -> Any:
         return m.root[n, p] == sum(m.root_work[n, s] * m.runs[n, p, s] for s in m.grid)
 
     @model.Constraint(model.devices)
-    def works_on_device(m, n):
+    def works_on_device(m: pyo.ConcreteModel, n: str) -> Any:
         return m.work[n] == sum(m.work_gcycles[n, s] * m.runs[n, LOCAL, s] for s in m.grid)
 
 
@@ -280,7 +284,7 @@ def constraint_task_computes(model: pyo.ConcreteModel) -> None:
     """Speed times time does the work: a rotated second-order cone."""
 
     @model.Constraint(model.computing)
-    def computes(m, n, p):
+    def computes(m: pyo.ConcreteModel, n: str, p: str) -> Any:
         return m.root[n, p] ** 2 - m.speed_ghz[n, p] * m.computation_s[n, p] <= 0
 
 
@@ -291,7 +295,7 @@ def constraint_server_speed(model: pyo.ConcreteModel) -> None:
         guests[i].append(n)
 
     @model.Constraint(model.servers)
-    def server_speed(m, i):
+    def server_speed(m: pyo.ConcreteModel, i: str) -> Any:
         if not guests[i]:
             return pyo.Constraint.Feasible
         return sum(m.speed_ghz[n, i] for n in guests[i]) <= m.server_ghz[i]
@@ -301,7 +305,7 @@ def constraint_device_speed(model: pyo.ConcreteModel) -> None:
     """A device is no faster than it is."""
 
     @model.Constraint(model.devices)
-    def device_speed(m, n):
+    def device_speed(m: pyo.ConcreteModel, n: str) -> Any:
         return m.speed_ghz[n, LOCAL] <= m.max_ghz[n] * m.place[n, LOCAL]
 
 
@@ -309,7 +313,7 @@ def constraint_task_deadline(model: pyo.ConcreteModel) -> None:
     """Transfers and computing end before the deadline; no time is spent where the task is not."""
 
     @model.Constraint(model.computing)
-    def deadline(m, n, p):
+    def deadline(m: pyo.ConcreteModel, n: str, p: str) -> Any:
         return m.computation_s[n, p] + m.transfer_s[n, p] * m.place[n, p] <= m.max_delay_s[n] * m.place[n, p]
 
 
@@ -317,7 +321,7 @@ def constraint_device_power(model: pyo.ConcreteModel) -> None:
     """``pull * time >= work^2``: pull is work times speed."""
 
     @model.Constraint(model.devices)
-    def device_power(m, n):
+    def device_power(m: pyo.ConcreteModel, n: str) -> Any:
         return m.work[n] ** 2 - m.pull[n] * m.computation_s[n, LOCAL] <= 0
 
 
@@ -325,7 +329,7 @@ def constraint_device_joules(model: pyo.ConcreteModel) -> None:
     """``joules * work >= pull^2``, so that joules are W^3 / t^2 at least."""
 
     @model.Constraint(model.devices)
-    def device_joules(m, n):
+    def device_joules(m: pyo.ConcreteModel, n: str) -> Any:
         return m.pull[n] ** 2 - m.joules[n] * m.work[n] <= 0
 
 
@@ -333,7 +337,7 @@ def constraint_device_battery(model: pyo.ConcreteModel) -> None:
     """A task on the device takes no more than the battery gives; uploads that would are not in `reach`."""
 
     @model.Constraint(model.devices)
-    def battery(m, n):
+    def battery(m: pyo.ConcreteModel, n: str) -> Any:
         return m.kappa[n] * m.joules[n] <= m.battery_j[n]
 
 
@@ -344,7 +348,7 @@ def constraint_task_least_speed(model: pyo.ConcreteModel) -> None:
     """Speed that the deadline asks for at least, step count by step count."""
 
     @model.Constraint(model.computing)
-    def least_speed(m, n, p):
+    def least_speed(m: pyo.ConcreteModel, n: str, p: str) -> Any:
         needs = sum(m.work_gcycles[n, s] * m.runs[n, p, s] for s in m.grid)
         return needs <= m.slack_s[n, p] * m.speed_ghz[n, p]
 
@@ -353,7 +357,7 @@ def constraint_task_least_time(model: pyo.ConcreteModel) -> None:
     """Time that the whole speed of the place takes at least, step count by step count."""
 
     @model.Constraint(model.computing)
-    def least_time(m, n, p):
+    def least_time(m: pyo.ConcreteModel, n: str, p: str) -> Any:
         works = sum(m.work_gcycles[n, s] * m.runs[n, p, s] for s in m.grid)
         return works <= m.top_ghz[n, p] * m.computation_s[n, p]
 
@@ -362,5 +366,5 @@ def constraint_device_least_joules(model: pyo.ConcreteModel) -> None:
     """Energy of computing on the device until the deadline, step count by step count."""
 
     @model.Constraint(model.devices)
-    def least_joules(m, n):
+    def least_joules(m: pyo.ConcreteModel, n: str) -> Any:
         return sum(m.slowest_joules[n, s] * m.runs[n, LOCAL, s] for s in m.grid) <= m.joules[n]

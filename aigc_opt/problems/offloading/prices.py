@@ -79,16 +79,17 @@ def best_options(tables: Tables, cost: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def evaluate(tables: Tables, mu: np.ndarray) -> Priced:
-    """Evaluate D(mu); what rounding can add is taken off."""
+    """Evaluate D(mu); what rounding can add is taken off. It is inf where a user has no option at all."""
     cost, share = column_costs(tables, mu)
     least, choice = best_options(tables, cost)
     inside = choice[choice >= 0]
     slope = np.bincount(tables.server[inside], share[inside], tables.servers) - tables.capacity
     paid = mu * tables.capacity
     value = math.fsum(least) - math.fsum(paid)
-    # Each term is a few units in the last place off; fsum adds nothing to that.
-    margin = 1e-14 * (np.abs(least).sum() + paid.sum())
-    return Priced(float(value - margin), slope, cost, least)
+    if math.isfinite(value):
+        # Each term is a few units in the last place off; fsum adds nothing to that.
+        value -= 1e-14 * float(np.abs(least).sum() + paid.sum())
+    return Priced(value, slope, cost, least)
 
 
 def reduced_costs(tables: Tables, mu: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

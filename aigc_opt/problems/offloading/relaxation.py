@@ -74,7 +74,7 @@ def relax(tables: Tables, mu: np.ndarray, control: Control, tolerance: float, ro
                 break
             active |= forced
             continue
-        if outcome.answer is not Answer.OPTIMAL or outcome.row_duals is None:
+        if outcome.answer is not Answer.OPTIMAL or outcome.x is None or outcome.row_duals is None:
             break
         mu = _program_prices(tables, tangents, outcome.row_duals)
         priced = evaluate(tables, mu)
@@ -93,7 +93,7 @@ def relax(tables: Tables, mu: np.ndarray, control: Control, tolerance: float, ro
         tangents.add_all(range(tables.servers), price)
         if active.sum() + len(tangents.mu) == before:
             break
-    if best_columns is None:
+    if best_columns is None or best_fraction is None:
         best_columns = np.flatnonzero(active)
         best_fraction = np.zeros(len(best_columns))
     return Relaxation(best_mu, best_value, best_columns, best_fraction, done)

@@ -112,7 +112,7 @@ def sensitivity(instance: OffloadingInstance, solution: OffloadingSolution) -> S
     tight = share <= least * (1 + TIGHT)
     gain = np.maximum(mu[place[n]] * share**2 / work - tables.rate[n], 0.0)
     deadline[n] = np.where(tight, gain, 0.0)
-    for m in own:
+    for m in own.tolist():
         deadline[m], battery[m], device[m] = _on_device(tables, m, step[m])
     return Sensitivity(instance, mu / users, deadline / users, battery / users, device / users)
 
@@ -129,6 +129,7 @@ def _indices(tables: Tables, solution: OffloadingSolution) -> tuple[np.ndarray, 
 def _on_device(tables: Tables, n: int, step: int) -> tuple[float, float, float]:
     """Prices of a second of deadline, a joule and a GHz for a task on its own device (totals)."""
     user, weights = tables.instance.users[n], tables.instance.weights
+    assert user.device is not None  # the task is on it
     time, work = tables.local_time[n, step], tables.work[n, step]
     slope = user.weight * (weights.delay - 2 * weights.energy * user.device.kappa * work**3 / time**3)
     if slope < 0 and time >= user.max_delay_s * (1 - TIGHT):

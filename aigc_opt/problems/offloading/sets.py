@@ -116,8 +116,9 @@ class _Pool:
         outcome = Highs(program).solve(control=control, options={"solver": "simplex"})
         if outcome.answer is not Answer.OPTIMAL or outcome.row_duals is None:
             return None
+        assert outcome.x is not None and outcome.objective is not None  # an optimal program has a point
         self.mixture = [(i, c, float(x)) for (i, c, _), x in zip(sets, outcome.x, strict=False) if x > 1e-6]
-        return outcome.row_duals[: self.tables.users], float(outcome.objective)
+        return outcome.row_duals[: self.tables.users], outcome.objective
 
     def draw(self, rng: np.random.Generator) -> np.ndarray | None:
         """One set a server drawn by the mixture's fractions; a user in two stays where that is cheaper; repaired."""
@@ -262,12 +263,17 @@ def _read_off(
     """Return the set (sorted columns) that ends in cell `end`, with each user's best column in its cell."""
     cell, chosen = end, []
     for k in range(len(back) - 1, -1, -1):
-        if back[k] is not None and back[k][cell] >= 0:
-            width = int(back[k][cell])
+        widths = back[k]
+        if widths is not None and widths[cell] >= 0:
+            width = int(widths[cell])
             rows = np.arange(starts[k], starts[k + 1] if k + 1 < len(starts) else len(columns))
             chosen.append(columns[rows[value[rows, width].argmin()]])
             cell -= width
     return np.sort(np.array(chosen, int))
+
+
+Clip = Callable[[np.ndarray], np.ndarray]
+"""Takes multipliers to the nearest that are allowed."""
 
 
 @dataclass
@@ -396,7 +402,13 @@ def improve(
 
 
 def _subgradient_step(
-    at: _Search, served: np.ndarray, must: np.ndarray, clipped: Callable, better: bool, upper: float, worth: float
+    at: _Search,
+    served: np.ndarray,
+    must: np.ndarray,
+    clipped: Clip,
+    better: bool,
+    upper: float,
+    worth: float,
 ) -> bool:
     """Move pi along a deflected subgradient, with a step that shrinks when nothing gets better; False if it is 0."""
     at.waited = 0 if better else at.waited + 1
@@ -412,7 +424,7 @@ def _subgradient_step(
     return True
 
 
-def _towards_master(tables: Tables, at: _Search, pull: np.ndarray, clipped: Callable) -> None:
+def _towards_master(tables: Tables, at: _Search, pull: np.ndarray, clipped: Clip) -> None:
     """Move pi from the best known towards the master's multipliers, within a box; finer cells where progress stalls."""
     stalled = at.stalled
     radius = np.median(np.abs(tables.base)) / (1 + stalled)  # the pool says nothing far from where it was made

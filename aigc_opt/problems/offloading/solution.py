@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import ValidationError
 
@@ -27,7 +27,7 @@ class _TaskFile(Record):
 
 
 class _SolutionFile(Record):
-    tasks: list_of(_TaskFile)  # type: ignore[valid-type]
+    tasks: Annotated[tuple[_TaskFile, ...], list_of(_TaskFile)]
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ server's speed it costs ::
 
 where ``sigma^2 = w_n w_delay W_n(s)`` and ``f_min = W_n(s) / (D_n - transfers)``. What happens outside the servers (own
 device, rejection) touches nothing that is shared, so only the cheapest such option of a user matters: the *outside*
-option. All costs here are totals; the file's objective is the total over N.
+option. All costs here are totals in units of `Tables.unit`; the file's objective is the total over N.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,9 @@ from aigc_opt.instance.offloading import OffloadingInstance
 
 SLACK = 1e-12
 """Relative slack in favour of what is possible: a bound stays valid, and the checker's tolerance is 1e-6."""
+
+ORDINARY = 2.0**20
+"""Costs between this and its inverse are taken as they are."""
 
 REJECT, NOWHERE = -1, -2
 """Values of `Tables.outside_step` of a user whose outside option is rejection, and who has none."""
@@ -32,6 +36,8 @@ class Tables:
     Attributes
     ----------
     instance : OffloadingInstance
+    unit : float
+        Costs here times this are those of the file.
     grid : ndarray of int, shape (S,)
         Step counts.
     work : ndarray, shape (N, S)
@@ -62,6 +68,7 @@ class Tables:
     """
 
     instance: OffloadingInstance
+    unit: float
     grid: np.ndarray
     work: np.ndarray
     loss: np.ndarray
@@ -131,6 +138,7 @@ def build_tables(instance: OffloadingInstance, prune: bool = True) -> Tables:
         Leave out columns that some optimal point does without: those that cost no less than the user's outside option
         even with the whole server to themselves (moving the user outside frees a share and costs no more), and step
         counts that another one beats or equals in both workload and loss (less work is a smaller sigma and f_min).
+        Costs of an extreme size are then scaled too (`_in_units`), because they go to a solver.
 
     """
     users, servers = instance.users, instance.servers
@@ -166,14 +174,33 @@ def build_tables(instance: OffloadingInstance, prune: bool = True) -> Tables:
             alone = fixed[:, :, None] + loss[:, None, :] + (rate[:, None] * work)[:, None, :] / capacity[None, :, None]
             keep &= alone < outside_cost[:, None, None]
     user, server, step = np.nonzero(keep)
-    return Tables(
-        instance, grid, work, loss, slack, fixed, rate, local_cost, local_time, penalty, outside_cost, outside_step,
+    tables = Tables(
+        instance, 1.0, grid, work, loss, slack, fixed, rate, local_cost, local_time, penalty,
+        outside_cost, outside_step,
         capacity, user, server, step,
         base=fixed[user, server] + loss[user, step],
         sigma=np.sqrt(rate[user] * work[user, step]),
         f_min=np.minimum(f_min[user, server, step], capacity[server]) if servers else np.zeros(0),
         start=np.searchsorted(user, np.arange(shape[0] + 1)),
     )  # fmt: skip
+    return _in_units(tables) if prune else tables
+
+
+def _in_units(tables: Tables) -> Tables:
+    """Return the tables with costs of ordinary size: where they are none, in a unit that is a power of 4.
+
+    Solvers have absolute tolerances and drop small numbers. The dearest of the users' cheapest options counts; such a
+    power leaves costs and their square roots exact, so that a problem in other units is solved by the same numbers.
+    """
+    least = tables.outside_cost.copy()
+    np.minimum.at(least, tables.user, tables.base + tables.sigma**2 / tables.capacity[tables.server])
+    dearest = float(abs(least[np.isfinite(least)]).max(initial=0.0))
+    if dearest == 0.0 or 1.0 / ORDINARY < dearest < ORDINARY:
+        return tables
+    unit = 4.0 ** round(0.5 * math.log2(dearest))
+    costs = ("loss", "fixed", "rate", "local_cost", "reject_cost", "outside_cost", "base")
+    scaled = {name: getattr(tables, name) / unit for name in costs}
+    return replace(tables, unit=unit, sigma=tables.sigma / math.sqrt(unit), **scaled)
 
 
 def _local(

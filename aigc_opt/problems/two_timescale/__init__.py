@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NoReturn
+
 from aigc_opt.errors import InputError
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.problems.problem import Problem
+
+if TYPE_CHECKING:
+    import pyomo.environ as pyo
 from aigc_opt.problems.two_timescale.check import check
 from aigc_opt.problems.two_timescale.methods import METHODS, bound
 from aigc_opt.problems.two_timescale.reports import summary
@@ -18,21 +23,14 @@ def refusal(instance: TwoTimescaleInstance) -> str | None:
     return "is a process, not an episode: draw one with `aigc-opt sample`, or judge policies with `aigc-opt evaluate`"
 
 
-def build_model(instance: TwoTimescaleInstance):
-    """Build the Pyomo model; Pyomo is imported here only, because it takes seconds."""
-    from aigc_opt.problems.two_timescale.model import build_model
-
-    return build_model(instance)
-
-
-def build_global(instance: TwoTimescaleInstance):
+def build_global(instance: TwoTimescaleInstance) -> pyo.ConcreteModel:
     """Build the Pyomo model that SCIP gets, with the transfers as constants."""
     from aigc_opt.problems.two_timescale.monolith import build_global
 
     return build_global(instance)
 
 
-def build_program(instance: TwoTimescaleInstance):
+def build_program(instance: TwoTimescaleInstance) -> NoReturn:
     """Refuse: rates and curves are not linear, so there is no linear program to write."""
     raise InputError(instance.name, ["is not a linear program: only .tex can be written of it"])
 
@@ -40,12 +38,11 @@ def build_program(instance: TwoTimescaleInstance):
 PROBLEM = Problem(
     name="two_timescale",
     terms=("delay", "quality", "switching"),
-    read_solution=lambda data, instance, origin: TwoTimescaleSolution.from_dict(data, instance, origin),
+    read_solution=TwoTimescaleSolution.from_dict,
     check=check,
     methods=METHODS,
     default_method="decomposition",
     bound=bound,
-    build_model=build_model,
     build_program=build_program,
     summary=summary,
     solvers=("highs", "scip"),

@@ -120,7 +120,9 @@ class _Slots:
         finite = np.where(np.isfinite(found.cost), found.cost, 0.0)
         return Answered(Rows.joined(rows), cost, self.layout.point(caches.astype(float), finite))
 
-    def _lifted(self, caches: np.ndarray, const: np.ndarray, grad: np.ndarray, exact: np.ndarray | None = None):
+    def _lifted(
+        self, caches: np.ndarray, const: np.ndarray, grad: np.ndarray, exact: np.ndarray | None = None
+    ) -> list[Rows]:
         """Make cuts that are tight at caches (T, M), with the slots' exact lower values (T K,) where known."""
         slots, constants, grads = [], [], []
         for slot, t in enumerate(self.frame_of.tolist()):

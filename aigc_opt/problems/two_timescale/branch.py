@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -48,7 +49,7 @@ def branch_frames(
     relative: float,
     slot_relative: float,
     control: Control,
-    report=lambda event: None,
+    report: Callable[[str], None] = lambda event: None,
 ) -> None:
     """Narrow the interval of every frame, without linear terms, until their widths sum to `target`.
 
@@ -67,7 +68,15 @@ def branch_frames(
 
 
 class _Tree:
-    def __init__(self, frames: Frames, interval: Interval, average, relative, slot_relative, control):
+    def __init__(
+        self,
+        frames: Frames,
+        interval: Interval,
+        average: np.ndarray,
+        relative: float,
+        slot_relative: float,
+        control: Control,
+    ):
         e = frames.episode
         self.frames, self.interval, self.control = frames, interval, control
         self.relative, self.slot_relative = max(relative, ROUNDING), slot_relative
@@ -77,7 +86,7 @@ class _Tree:
         self.open = _Nodes(np.arange(e.frames), root.inside, root.outside, average.copy(), interval.lower.copy())
         self.count = 0
 
-    def run(self, target: float, report) -> None:
+    def run(self, target: float, report: Callable[[str], None]) -> None:
         told = 0
         while len(self.open):
             self._settle()
@@ -117,7 +126,7 @@ class _Tree:
 
     def _finish(self) -> bool:
         """Solve nodes with nothing left to choose."""
-        leaf = ~self._choices(self.open.inside, self.open.outside).any(axis=1)
+        leaf = ~np.any(self._choices(self.open.inside, self.open.outside), axis=1)
         if not leaf.any():
             return False
         done, self.open = self.open.take(leaf), self.open.take(~leaf)

@@ -6,7 +6,7 @@ switches, costs and every constraint.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def _request(t: int, k: int, u: int) -> str:
     return f"frame {t + 1}, slot {k + 1}, user {u + 1}"
 
 
-def _whole(name: str, values: np.ndarray, where) -> Iterator[Violation]:
+def _whole(name: str, values: np.ndarray, where: Callable[..., str]) -> Iterator[Violation]:
     """Binaries: near an integer, and that integer 0 or 1."""
     rounded = np.round(values)
     for place in np.argwhere(abs(values - rounded) > TOLERANCE):
@@ -143,6 +143,7 @@ def _transfer_s(instance: TwoTimescaleInstance, t: int, direction: str, share: n
     sent = size > 0
     if not (share[sent] > 0).all():
         return None
+    watt: np.ndarray | float
     if direction == "uplink":
         watt, gain = np.broadcast_to(instance.user_power_w, size.shape)[sent], requests.uplink_gain[t][sent]
         hertz = 1e6 * edge.uplink_mhz

@@ -6,6 +6,7 @@ For model m and s steps: ``g_m(s) = w_delay (a_m + b_m s) + w_quality q_m(s)`` o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -51,6 +52,21 @@ class Curves:
     shape: np.ndarray
     slope: np.ndarray
     steepest: float
+
+    @cached_property
+    def many(self) -> np.ndarray:
+        """Of each model, from how many steps on a request gets many: where its curve is furthest above its hull.
+
+        Above and below that number curves are as convex as one such number can make them. It is the fewest steps where
+        a curve is convex: what is left to decide of such a request is the edge or the cloud.
+        """
+        many = np.full(len(self.kind), self.least)
+        for m in np.flatnonzero(~self.smooth).tolist():
+            steps, cost = self.vertex_steps[m], self.vertex_cost[m]
+            above = cost - np.interp(steps, self.hull_steps[m], self.hull_cost[m])
+            if above.max() > 1e-9 * abs(cost).max():
+                many[m] = steps[above.argmax()]
+        return many
 
     @property
     def smooth(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,7 +126,9 @@ def slot_bounds(frames: Frames, caches: np.ndarray, control: Control) -> np.ndar
             rows, weight = frames.weights(np.full(len(part), t), part)
             codes, first, again = distinct(rows, weight > 0.5)
 
-            def solve(which: np.ndarray, first=first, rows=rows, weight=weight):
+            def solve(
+                which: np.ndarray, first: np.ndarray = first, rows: np.ndarray = rows, weight: np.ndarray = weight
+            ) -> tuple[tuple[np.ndarray], bool]:
                 k = first[which]
                 at = rows[k]
                 found = slot_dual(e.curves, e.steps_per_slot, e.model[at], e.cloud[at], weight[k], frames.free[at])
@@ -142,7 +145,7 @@ def enumerate_caches(
     gap: float,
     control: Control,
     offset: float = 0.0,
-    report=lambda upper, lower: None,
+    report: Callable[[float, float], None] = lambda upper, lower: None,
 ) -> Caches | None:
     """Find the optimal caches of all frames among `caches`, which are all that are feasible.
 

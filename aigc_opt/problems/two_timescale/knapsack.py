@@ -40,7 +40,8 @@ def best_knapsack(reward: np.ndarray, size: np.ndarray, capacity: float) -> tupl
             k += 1
         return total
 
-    best, chosen_best, nodes, unexplored = 0.0, (), 0, 0.0
+    best, nodes, unexplored = 0.0, 0, 0.0
+    chosen_best: tuple[int, ...] = ()
     stack: list[tuple[int, float, float, tuple[int, ...]]] = [(0, float(capacity), 0.0, ())]
     rounding = 1e-12 * sum(gain)
     while stack:

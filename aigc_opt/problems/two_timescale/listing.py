@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from aigc_opt.control import Control
+from aigc_opt.problems.two_timescale.fitting import fit_splits
 from aigc_opt.problems.two_timescale.frames import Cuts, Frames
 from aigc_opt.problems.two_timescale.tables import MODELS_AT_MOST, Codes, Polygons, SlotTable, bits
 
 LISTED_AT_MOST = 3_000_000
-KEPT_AT_MOST = 2_000
+KEPT_AT_MOST = 20_000
 SOLVED_PER_TURN = 8
 """Caches of one frame that are solved exactly before its bound is looked at again."""
 
@@ -198,7 +200,7 @@ def close_frames(
     control: Control,
     linear: np.ndarray | None = None,
     more: Cuts | None = None,
-    report=lambda event: None,
+    report: Callable[[str], None] = lambda event: None,
 ) -> dict[int, Listed]:
     """Narrow the interval of every frame, over all caches, until their widths sum to `target`.
 
@@ -236,39 +238,27 @@ def close_frames(
     def settle(t: int) -> None:
         interval.lower[t] = max(interval.lower[t], min(lists[t].lower, interval.upper[t]))
 
-    def widest(which) -> list[int]:
+    def widest(which: Iterable[int]) -> list[int]:
         return sorted(which, key=lambda t: interval.lower[t] - interval.upper[t])
 
-    for t in widest(range(e.frames)):
-        if interval.width <= target or control.stop is not None:
-            break
-        further = None if more is None else (more.grad[t] + linear[t], float(more.const[t]))
-        found = list_frame(frames, polygons, t, prices[t], cutoff(t), control, linear[t], further)
-        if found is not None:
-            lists[t] = found
-            settle(t)
-            if len(lists) % 10 == 0:
-                report(f"caches listed in {len(lists)} frames")
-    report(f"{sum(found.listed for found in lists.values())} caches listed")
-    turn = 0
-    while interval.width > target and control.stop is None:
-        of, which = [], []
-        for t in widest(lists):
+    def solve(most: int, which: list[int]) -> bool:
+        """Solve some listed caches of the widest frames exactly, the cheapest; return whether there were any."""
+        of, places = [], []
+        for t in widest(which):
             waiting = np.flatnonzero(~lists[t].solved & (lists[t].value < cutoff(t)))
-            waiting = waiting[: 1 if turn == 0 else SOLVED_PER_TURN].tolist()
+            waiting = waiting[np.argsort(lists[t].value[waiting], kind="stable")][:most].tolist()
             of += [t] * len(waiting)
-            which += waiting
+            places += waiting
             if len(of) >= 2 * frames.batch:
                 break
         if not of:
-            break
-        turn += 1
+            return False
         at = np.array(of)
-        caches = np.array([lists[t].caches[k] for t, k in zip(of, which, strict=True)])
+        caches = np.array([lists[t].caches[k] for t, k in zip(of, places, strict=True)])
         extra = (linear[at] * caches).sum(axis=1)
         enough = np.array([cutoff(t) for t in of]) - extra
         upper, lower = frames.exact(at, caches, slot_relative, control, enough)
-        for t, k, cache, up, low in zip(of, which, caches, upper + extra, lower + extra, strict=True):
+        for t, k, cache, up, low in zip(of, places, caches, upper + extra, lower + extra, strict=True):
             lists[t].value[k] = max(lists[t].value[k], low)
             lists[t].solved[k] = True
             if up < interval.upper[t]:
@@ -276,4 +266,31 @@ def close_frames(
         for t in set(of):
             settle(t)
         report(f"{sum(int(found.solved.sum()) for found in lists.values())} listed caches solved")
+        return True
+
+    order = widest(range(e.frames))
+    for i in range(0, e.frames, frames.batch):
+        part = []
+        for t in order[i : i + frames.batch]:
+            if interval.width <= target or control.stop is not None:
+                break
+            further = None if more is None else (more.grad[t] + linear[t], float(more.const[t]))
+            found = list_frame(frames, polygons, t, prices[t], cutoff(t), control, linear[t], further)
+            if found is not None:
+                lists[t] = found
+                part.append(t)
+                settle(t)
+                if len(lists) % 10 == 0:
+                    report(f"caches listed in {len(lists)} frames")
+        solve(1, part)  # for better cutoffs
+        cutoffs = np.array([cutoff(t) for t in range(e.frames)])
+        listed = {t: (lists[t].caches, lists[t].value) for t in part}
+        for t, value in fit_splits(frames, listed, interval.caches, cutoffs, linear, control).items():
+            lists[t].value = value
+            settle(t)
+        if part:
+            report(f"slots split in {len(lists)} frames")
+    report(f"{sum(found.listed for found in lists.values())} caches listed")
+    while interval.width > target and control.stop is None and solve(SOLVED_PER_TURN, list(lists)):
+        pass
     return lists

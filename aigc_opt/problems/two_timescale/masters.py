@@ -92,7 +92,14 @@ class Masters:
         upper = np.full(len(slots), e.steps_per_slot)
         return self._rows(slots // e.slots, e.min_steps * count, np.full(len(slots), -INF), upper)
 
-    def _rows(self, frame, grad, lower, upper, cost=None) -> Rows:
+    def _rows(
+        self,
+        frame: np.ndarray,
+        grad: np.ndarray,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        cost: np.ndarray | None = None,
+    ) -> Rows:
         number, models = grad.shape
         columns, values, rows = self.cached[frame].ravel(), grad.ravel(), np.repeat(np.arange(number), models)
         if cost is not None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aigc_opt.errors import InputError
+from aigc_opt.decomposition.alternating import Alternation
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.problems.two_timescale import heuristics
-from aigc_opt.problems.two_timescale.alternating import alternate_caches
+from aigc_opt.problems.two_timescale.alternating import Planned, alternate_caches
 from aigc_opt.problems.two_timescale.benders import solve_caches
 from aigc_opt.problems.two_timescale.branch import branch_frames
 from aigc_opt.problems.two_timescale.enumeration import Caches, enumerate_caches, feasible_caches
@@ -17,7 +17,7 @@ from aigc_opt.problems.two_timescale.episode import Episode
 from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
 from aigc_opt.problems.two_timescale.listing import Interval, close_frames
 from aigc_opt.problems.two_timescale.prices import Fixings, Priced, least_caches, price_steps, try_prices
-from aigc_opt.problems.two_timescale.relaxation import relax, relax_apart
+from aigc_opt.problems.two_timescale.relaxation import Relaxation, relax, relax_apart
 from aigc_opt.problems.two_timescale.search import local_search, popular_caches, with_room_for_steps
 from aigc_opt.problems.two_timescale.shares import Transfers
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
@@ -125,6 +125,7 @@ def lagrangian_bound(work: Work, relaxation: bool = True) -> tuple[float, Priced
     """
     frames, every, control = work.frames, work.every, work.closing
     linear, paid = None, 0.0
+    relaxed: Relaxation | None
     if work.episode.switches:
         relaxed = relax(frames, control.part(RELAXED_SHARE))
         linear, paid = switch_terms(relaxed.switch_prices, work.episode.initial)
@@ -246,7 +247,7 @@ def alternating(task: Task) -> Found:
     """
     work = Work(task)
     starts = {"popular": heuristics.popular(work.frames, task.seed), "none": heuristics.cloud_only(work.frames, 0)}
-    ends = []
+    ends: list[Alternation[Planned]] = []
     for name, start in starts.items():
         if not ends or work.closing.stop is None:
             ends.append(alternate_caches(work.frames, start, work.closing))
@@ -301,18 +302,6 @@ def exact(task: Task) -> Found:
     return Found(solution, bound, proof, work.limit(solution, bound))
 
 
-def with_highs(method: Callable[[Task], Found]) -> Callable[[Task], Found]:
-    """Make a method refuse a solver that it does not use."""
-
-    def checked(task: Task) -> Found:
-        if task.solver != "highs":
-            raise InputError("two_timescale", [f"solver {task.solver} is for method exact only"])
-        return method(task)
-
-    checked.__doc__ = method.__doc__
-    return checked
-
-
 def heuristic(choose: Callable[[Frames, int], np.ndarray]) -> Callable[[Task], Found]:
     """Make a method of a function that chooses caches: allocate exactly, then bound unless told not to."""
 
@@ -328,13 +317,13 @@ def heuristic(choose: Callable[[Frames, int], np.ndarray]) -> Callable[[Task], F
 
 
 METHODS: dict[str, Callable[[Task], Found]] = {
-    "decomposition": with_highs(decomposition),
-    "benders": with_highs(benders),
-    "lagrangian": with_highs(lagrangian),
-    "alternating": with_highs(alternating),
+    "decomposition": decomposition,
+    "benders": benders,
+    "lagrangian": lagrangian,
+    "alternating": alternating,
     "exact": exact,
-    "popular": with_highs(heuristic(heuristics.popular)),
-    "static": with_highs(heuristic(heuristics.static)),
-    "random": with_highs(heuristic(heuristics.random)),
-    "cloud-only": with_highs(heuristic(heuristics.cloud_only)),
+    "popular": heuristic(heuristics.popular),
+    "static": heuristic(heuristics.static),
+    "random": heuristic(heuristics.random),
+    "cloud-only": heuristic(heuristics.cloud_only),
 }

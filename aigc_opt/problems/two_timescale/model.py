@@ -8,6 +8,8 @@ transfers as constants (`monolith`), handed to a global solver on small episodes
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
@@ -126,13 +128,13 @@ def parameters_of(model: pyo.ConcreteModel, instance: TwoTimescaleInstance) -> N
     requests, edge, cloud, weights = instance.requests, instance.edge, instance.cloud, instance.weights
     profiles = {profile.name: profile for profile in instance.models}
 
-    def parameter(name: str, values, *index: pyo.Set) -> None:
+    def parameter(name: str, values: Mapping[Any, float] | float, *index: pyo.Set) -> None:
         setattr(model, name, pyo.Param(*index, initialize=values, default=0, mutable=True, within=pyo.Reals))
 
-    def of_models(value) -> dict:
+    def of_models(value: Callable[[Any], float]) -> dict[str, float]:
         return {name: value(profile) for name, profile in profiles.items()}
 
-    def of_requests(value, index: pyo.Set) -> dict:
+    def of_requests(value: Callable[[tuple[int, ...], Any], float], index: pyo.Set) -> dict[tuple[int, ...], float]:
         return {r: float(value(r, profiles[model.wanted[r[:3]]])) for r in index}
 
     def at(array: np.ndarray, r: tuple[int, ...]) -> float:
@@ -174,7 +176,7 @@ def parameters_of(model: pyo.ConcreteModel, instance: TwoTimescaleInstance) -> N
     for position, name in enumerate(("piece_first", "piece_last", "piece_slope", "piece_intercept")):
         values = {(*r, j + 1): piece[position] for r in model.pieced for j, piece in enumerate(pieces[model.wanted[r]])}
         parameter(name, values, model.pieced, model.pieces)
-    curves = {r: profiles[model.wanted[r]].quality for r in model.smooth}
+    curves: dict[tuple[int, ...], Any] = {r: profiles[model.wanted[r]].quality for r in model.smooth}
     parameter("floor", {r: curve.floor for r, curve in curves.items()}, model.smooth)
     most = np.array(edge.max_steps)
     parameter("least_loss", {r: float(curve.value(most)) for r, curve in curves.items()}, model.smooth)
@@ -279,7 +281,7 @@ def objective_mean_cost(model: pyo.ConcreteModel) -> None:
     One sum a product, because Pyomo's LaTeX printer sets no brackets around what is summed.
     """
 
-    def delay(m):
+    def delay(m: pyo.ConcreteModel) -> Any:
         up = sum(m.uplink_s[t, k, u] for t, k, u in m.uplinks)
         down = sum(m.downlink_s[t, k, u] for t, k, u in m.downlinks)
         base = sum(m.base_s[t, k, u] * m.at_edge[t, k, u] for t, k, u in m.requests)
@@ -287,11 +289,11 @@ def objective_mean_cost(model: pyo.ConcreteModel) -> None:
         cloud = sum(m.cloud_s[t, k, u] * (1 - m.at_edge[t, k, u]) for t, k, u in m.requests)
         return up + down + base + generation + cloud
 
-    def loss(m):
+    def loss(m: pyo.ConcreteModel) -> Any:
         edge = sum(m.edge_loss[t, k, u] for t, k, u in m.requests)
         return edge + sum(m.cloud_loss[t, k, u] * (1 - m.at_edge[t, k, u]) for t, k, u in m.requests)
 
-    def switching(m):
+    def switching(m: pyo.ConcreteModel) -> Any:
         return sum(m.switch_s[i] * m.switched[t, i] for t in m.frames for i in m.models)
 
     model.cost = pyo.Objective(
@@ -306,7 +308,7 @@ def constraint_edge_storage(model: pyo.ConcreteModel) -> None:
     """What is cached fits, in every frame."""
 
     @model.Constraint(model.frames)
-    def storage(m, t):
+    def storage(m: pyo.ConcreteModel, t: int) -> Any:
         return sum(m.model_storage_gb[i] * m.cached[t, i] for i in m.models) <= m.storage_gb
 
 
@@ -314,7 +316,7 @@ def constraint_model_switching(model: pyo.ConcreteModel) -> None:
     """A model that was not cached in the frame before is switched; dropping one is free."""
 
     @model.Constraint(model.frames, model.models)
-    def switching(m, t, i):
+    def switching(m: pyo.ConcreteModel, t: int, i: str) -> Any:
         return m.cached[t, i] - m.cached[t - 1, i] - m.switched[t, i] <= 0
 
 
@@ -322,7 +324,7 @@ def constraint_request_hit(model: pyo.ConcreteModel, instance: TwoTimescaleInsta
     """Only what is cached is served at the edge; all of it where `serve_all_hits` is true."""
 
     @model.Constraint(model.requests)
-    def hit(m, t, k, u):
+    def hit(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         difference = m.at_edge[t, k, u] - sum(m.wants[t, k, u, i] * m.cached[t, i] for i in m.models)
         return difference == 0 if instance.serve_all_hits else difference <= 0
 
@@ -331,7 +333,7 @@ def constraint_slot_steps(model: pyo.ConcreteModel) -> None:
     """Steps of all requests of a slot within the edge server's budget."""
 
     @model.Constraint(model.frames, model.slots)
-    def slot_steps(m, t, k):
+    def slot_steps(m: pyo.ConcreteModel, t: int, k: int) -> Any:
         return sum(m.steps[t, k, u] for u in m.users) <= m.steps_per_slot
 
 
@@ -339,7 +341,7 @@ def constraint_request_least_steps(model: pyo.ConcreteModel) -> None:
     """A request at the edge takes at least the fewest steps."""
 
     @model.Constraint(model.requests)
-    def least(m, t, k, u):
+    def least(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         return m.min_steps * m.at_edge[t, k, u] - m.steps[t, k, u] <= 0
 
 
@@ -347,7 +349,7 @@ def constraint_request_most_steps(model: pyo.ConcreteModel) -> None:
     """A request at the edge takes at most the most steps, one in the cloud none."""
 
     @model.Constraint(model.requests)
-    def most(m, t, k, u):
+    def most(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         return m.steps[t, k, u] - m.max_steps * m.at_edge[t, k, u] <= 0
 
 
@@ -355,11 +357,11 @@ def constraint_slot_shares(model: pyo.ConcreteModel) -> None:
     """Shares of each band sum to at most 1 in a slot."""
 
     @model.Constraint(model.frames, model.slots)
-    def uplink_band(m, t, k):
+    def uplink_band(m: pyo.ConcreteModel, t: int, k: int) -> Any:
         return sum(m.uplink_share[t, k, u] for u in m.users) <= 1
 
     @model.Constraint(model.frames, model.slots)
-    def downlink_band(m, t, k):
+    def downlink_band(m: pyo.ConcreteModel, t: int, k: int) -> Any:
         return sum(m.downlink_share[t, k, u] for u in m.users) <= 1
 
 
@@ -367,11 +369,11 @@ def constraint_request_least_shares(model: pyo.ConcreteModel) -> None:
     """Every transfer has some share: at a share of 0 its rate has no value."""
 
     @model.Constraint(model.uplinks)
-    def uplink_least(m, t, k, u):
+    def uplink_least(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         return m.uplink_share[t, k, u] >= SMALLEST_SHARE
 
     @model.Constraint(model.downlinks)
-    def downlink_least(m, t, k, u):
+    def downlink_least(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         return m.downlink_share[t, k, u] >= SMALLEST_SHARE
 
 
@@ -379,13 +381,13 @@ def constraint_request_rates(model: pyo.ConcreteModel) -> None:
     """Shannon's rate at a share b of the band, with full power: seconds times rate is what is sent."""
 
     @model.Constraint(model.uplinks)
-    def uplink_rate(m, t, k, u):
+    def uplink_rate(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         share = m.uplink_share[t, k, u]
         rate = m.uplink_mbps * (share * pyo.log(1 + m.uplink_snr[t, k, u] / share))
         return m.uplink_s[t, k, u] * rate >= m.uplink_mbit[t, k, u]
 
     @model.Constraint(model.downlinks)
-    def downlink_rate(m, t, k, u):
+    def downlink_rate(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         share = m.downlink_share[t, k, u]
         rate = m.downlink_mbps * (share * pyo.log(1 + m.downlink_snr[t, k, u] / share))
         return m.downlink_s[t, k, u] * rate >= m.downlink_mbit[t, k, u]
@@ -395,23 +397,23 @@ def constraint_request_pieces(model: pyo.ConcreteModel) -> None:
     """Piecewise curves: a request at the edge is on one piece, whose line gives its loss."""
 
     @model.Constraint(model.pieced)
-    def one_piece(m, t, k, u):
+    def one_piece(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         return sum(m.on_piece[t, k, u, j] for j in m.pieces) - m.at_edge[t, k, u] == 0
 
     @model.Constraint(model.pieced)
-    def piece_steps(m, t, k, u):
+    def piece_steps(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         return sum(m.along[t, k, u, j] for j in m.pieces) - m.steps[t, k, u] == 0
 
     @model.Constraint(model.pieced, model.pieces)
-    def piece_begins(m, t, k, u, j):
+    def piece_begins(m: pyo.ConcreteModel, t: int, k: int, u: int, j: int) -> Any:
         return m.piece_first[t, k, u, j] * m.on_piece[t, k, u, j] - m.along[t, k, u, j] <= 0
 
     @model.Constraint(model.pieced, model.pieces)
-    def piece_ends(m, t, k, u, j):
+    def piece_ends(m: pyo.ConcreteModel, t: int, k: int, u: int, j: int) -> Any:
         return m.along[t, k, u, j] - m.piece_last[t, k, u, j] * m.on_piece[t, k, u, j] <= 0
 
     @model.Constraint(model.pieced)
-    def piece_loss(m, t, k, u):
+    def piece_loss(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         sloped = sum(m.piece_slope[t, k, u, j] * m.along[t, k, u, j] for j in m.pieces)
         level = sum(m.piece_intercept[t, k, u, j] * m.on_piece[t, k, u, j] for j in m.pieces)
         return m.edge_loss[t, k, u] - sloped - level == 0
@@ -425,16 +427,16 @@ def constraint_request_smooth_loss(model: pyo.ConcreteModel) -> None:
     """
 
     @model.Constraint(model.smooth)
-    def tried_steps(m, t, k, u):
+    def tried_steps(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         return m.tried[t, k, u] - m.steps[t, k, u] + m.max_steps * m.at_edge[t, k, u] <= m.max_steps
 
     @model.Constraint(model.exponentials)
-    def exponential_loss(m, t, k, u):
+    def exponential_loss(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         loss = m.floor[t, k, u] + m.drop[t, k, u] * pyo.exp(m.decay[t, k, u] * m.tried[t, k, u])
         return loss - m.edge_loss[t, k, u] + m.least_loss[t, k, u] * m.at_edge[t, k, u] <= m.least_loss[t, k, u]
 
     @model.Constraint(model.powers)
-    def power_loss(m, t, k, u):
+    def power_loss(m: pyo.ConcreteModel, t: int, k: int, u: int) -> Any:
         loss = m.floor[t, k, u] + m.coefficient[t, k, u] / m.tried[t, k, u] ** m.exponent[t, k, u]
         return loss - m.edge_loss[t, k, u] + m.least_loss[t, k, u] * m.at_edge[t, k, u] <= m.least_loss[t, k, u]
 

@@ -153,7 +153,9 @@ class _Known:
         caches = [own[kept] for own, kept in zip(self.caches, ok, strict=True)]
         return Nodes(caches, [own[kept] for own, kept in zip(self.upper, ok, strict=True)], np.full(len(ok), np.inf))
 
-    def worth_solving(self, path: np.ndarray, through: list[np.ndarray], limit: float, others: int):
+    def worth_solving(
+        self, path: np.ndarray, through: list[np.ndarray], limit: float, others: int
+    ) -> tuple[list[int], list[int]]:
         """Return frames and places: on the path, and those through which a path could cost less than the limit."""
         of, which = [], []
         for t, on in enumerate(path.tolist()):

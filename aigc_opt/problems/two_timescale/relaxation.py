@@ -89,7 +89,9 @@ def relax_apart(frames: Frames, control: Control) -> Relaxation:
         last = min(first + FRAMES_AT_ONCE, e.frames)
         share = (last - first) / (e.frames - first)
         parts.append(relax(Frames(e.part(first, last)), control.part(share)))
-    joined = [
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("switch_prices", "step_prices", "average")
-    ]
-    return Relaxation(*joined, [])
+    return Relaxation(
+        np.concatenate([part.switch_prices for part in parts]),
+        np.concatenate([part.step_prices for part in parts]),
+        np.concatenate([part.average for part in parts]),
+        [],
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -148,7 +149,8 @@ def summary(instance: TwoTimescaleInstance, solution: TwoTimescaleSolution) -> s
     def seconds(value: float) -> str:
         return "-" if np.isnan(value) else f"{value:.3f}"
 
-    show = {name: "{:.0f}".format for name in ("switched", "requests", "at_edge")} | {"cached": "{:.1f}".format}
+    show: dict[str, Callable[[float], str]] = {"cached": "{:.1f}".format}
+    show |= {name: "{:.0f}".format for name in ("switched", "requests", "at_edge")}
     show |= {name: share for name in ("hit_ratio", "steps_used", "uplink_used", "downlink_used")}
     show |= {name: seconds for name in ("uplink_s", "downlink_s", "backhaul_s", "generation_s", "loss")}
     head = "Per frame (cached and switched: models; delays in seconds and quality losses: means over requests):\n"

@@ -111,7 +111,15 @@ def solve_shares(
     return Shares(*(np.concatenate([part[k] for part in parts]) for k in range(4)))
 
 
-def _solve(size, gain, power, bandwidth, noise, tolerance, max_iterations) -> tuple[np.ndarray, ...]:
+def _solve(
+    size: np.ndarray,
+    gain: np.ndarray,
+    power: np.ndarray | float,
+    bandwidth: float,
+    noise: float,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[np.ndarray, ...]:
     slots = len(size)
     sent = size > 0
     a = np.where(sent, 1e6 * size * np.log(2.0) / bandwidth, 0.0)

@@ -37,6 +37,9 @@ class Response:
     low, high : ndarray of int, shape (J, U), optional
         First and last vertex that a piecewise curve may use; without them the whole curve, of which only the hull's
         vertices are looked at: they hold a minimiser at every price.
+    toll : ndarray, shape (J,), optional
+        A request that gets at least `Curves.many` steps costs so much more, or less where that is negative. (Just
+        below them it does not, so the cost there is the limit: a lower bound is no higher for it.)
 
     """
 
@@ -49,16 +52,29 @@ class Response:
         free: np.ndarray,
         low: np.ndarray | None = None,
         high: np.ndarray | None = None,
+        toll: np.ndarray | None = None,
     ):
         self.curves, self.model, self.cloud = curves, np.maximum(model, 0), cloud
         self.weight, self.free = weight, free
-        hull = low is None or high is None
+        hull = (low is None or high is None) and toll is None
         steps = curves.hull_steps if hull else curves.vertex_steps
         cost = curves.hull_cost if hull else curves.vertex_cost
         self._steps = [steps[:, k][self.model] for k in range(steps.shape[1])]
         self._cost = [cost[:, k][self.model] for k in range(cost.shape[1])]
-        if not hull:
+        if low is not None and high is not None:
             self._cost = [np.where((k < low) | (k > high), np.inf, cost) for k, cost in enumerate(self._cost)]
+        self._toll = None if toll is None else toll[:, None]
+        if self._toll is not None:
+            paid = self._toll
+            # Vertices pay the toll; one more stands where it begins, on its better side. The curve is at its best at
+            # one of them at every price: it is linear in between, and jumps only there.
+            many = curves.many[self.model]
+            inside = (many > curves.least) & (many < curves.most)
+            there = np.where(inside, curves.value(self.model, np.clip(many, curves.least, curves.most)), np.inf)
+            vertices = zip(self._steps, self._cost, strict=True)
+            self._cost = [cost + np.where(at >= many, paid, 0.0) for at, cost in vertices]
+            self._steps.append(np.where(paid < 0, many, many * (1 - 1e-12)))
+            self._cost.append(there + np.minimum(paid, 0.0))
         self._smooth = curves.smooth[self.model] if curves.smooth.any() else None
         self._any_free = bool(np.any(free))
 
@@ -70,6 +86,7 @@ class Response:
         new._steps, new._cost = [s[rows] for s in self._steps], [c[rows] for c in self._cost]
         new._smooth = None if self._smooth is None else self._smooth[rows]
         new._any_free = self._any_free
+        new._toll = None if self._toll is None else self._toll[rows]
         return new
 
     def __call__(self, price: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,8 +102,17 @@ class Response:
             smooth, steps = self._smooth, steps.copy()
             each = np.broadcast_to(p, smooth.shape)[smooth]
             model = self.model[smooth]
-            steps[smooth] = self.curves.smooth_argmin(model, each)
-            value[smooth] = self.curves.smooth_value(model, steps[smooth]) + each * steps[smooth]
+            at = self.curves.smooth_argmin(model, each)
+            cost = self.curves.smooth_value(model, at) + each * at
+            if self._toll is not None:
+                many, toll = self.curves.many[model], np.broadcast_to(self._toll, smooth.shape)[smooth]
+                few, much = np.clip(at, self.curves.least, many * (1 - 1e-12)), np.clip(at, many, self.curves.most)
+                below = self.curves.smooth_value(model, few) + each * few
+                above = self.curves.smooth_value(model, much) + each * much + toll
+                below = np.where(many > self.curves.least, below, np.inf)
+                above = np.where(many <= self.curves.most, above, np.inf)
+                at, cost = np.where(below <= above, few, much), np.minimum(below, above)
+            steps[smooth], value[smooth] = at, cost
         if not self._any_free:
             return value, steps, np.zeros(steps.shape, bool)
         away = self.free & (self.cloud <= value)
@@ -131,6 +157,7 @@ def slot_dual(
     high: np.ndarray | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 100,
+    toll: np.ndarray | None = None,
 ) -> Dual:
     """Maximise ``-p F + sum_u [(1 - w) cloud + w min(edge at price p, cloud where free)]`` over p >= 0.
 
@@ -144,14 +171,14 @@ def slot_dual(
     ----------
     budget : float
         F.
-    model, cloud, weight, free, low, high :
+    model, cloud, weight, free, low, high, toll :
         See `Response`.
     tolerance : float
         Relative to the slot's cost.
 
     """
     jobs, users = model.shape
-    respond = Response(curves, model, cloud, weight, free, low, high)
+    respond = Response(curves, model, cloud, weight, free, low, high, toll)
     fixed = ((1.0 - weight) * cloud).sum(axis=1)
 
     def evaluate(respond: Response, price: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -172,6 +199,12 @@ def slot_dual(
             smallest = curves.value(respond.model, np.full((jobs, users), curves.least))
             leave = np.where(free & (weight > 0), (cloud - smallest) / curves.least, 0.0).max(axis=1)
             right = np.maximum(right, leave * 1.01 + 1e-9)
+        if toll is not None:
+            # Nobody takes many steps for what that saves, or for what it is paid.
+            saves = curves.steepest * curves.most + np.where(free, cloud - curves.vertex_cost.min(), 0.0).max(axis=1)
+            apart = curves.many if free.any() else curves.many - curves.least
+            apart = apart[apart > 0].min(initial=curves.most)
+            right = np.maximum(right, 1.01 * (np.maximum(saves, 0.0) - np.minimum(toll, 0.0)) / apart)
         respond = respond.take(rows)
         left, value_left, slope_left, right = left[rows], value_left[rows], slope_left[rows], right[rows]
         value_right, slope_right, under[rows], away_under[rows] = evaluate(respond, right)

@@ -13,6 +13,7 @@ import numpy as np
 from aigc_opt.control import Control
 from aigc_opt.problems.two_timescale.curves import Curves
 from aigc_opt.problems.two_timescale.slot_dual import FITS, Dual, Response, slot_dual
+from aigc_opt.problems.two_timescale.split import split_slots
 
 CHUNK = 5_000
 """Nodes that are bounded together, between two looks at the clock."""
@@ -72,7 +73,7 @@ class Allocation:
 
 def fill(
     curves: Curves, budget: float, model: np.ndarray, cloud: np.ndarray, cached: np.ndarray, dual: Dual, rounds: int
-):
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Make a feasible point of the two responses at the best price: the better of two rules.
 
     Both start from the response that fits (`under`) and raise requests to `over` from left to right. (1) As far as they
@@ -192,7 +193,7 @@ class _Search:
         self.tolerance = self._tolerance_of(jobs.cloud.sum(axis=1))
         self.cost, self.lower = np.full(number, np.inf), np.full(number, np.inf)
         self.at_edge, self.steps = np.zeros((number, users), bool), np.zeros((number, users))
-        self.hopeless = None if cutoff is None else np.zeros(len(cutoff), bool)
+        self.hopeless = np.zeros(0 if cutoff is None else len(cutoff), bool)
         self.open = _Nodes(
             np.arange(number),
             self.cached.copy(),
@@ -215,9 +216,9 @@ class _Search:
             nodes, waiting = nodes.take(pick[:CHUNK]), nodes.take(pick[CHUNK:])
         model, cloud = self.model[nodes.job], self.cloud[nodes.job]
         whole = not np.isfinite(nodes.bound).any()  # roots: nothing is restricted, the hull of the whole curve will do
-        ranges = (None, None) if whole else (nodes.low, nodes.high)
+        low, high = (None, None) if whole else (nodes.low, nodes.high)
         dual = slot_dual(
-            self.curves, self.budget, model, cloud, nodes.edge.astype(float), nodes.free, *ranges, tolerance=1e-11
+            self.curves, self.budget, model, cloud, nodes.edge.astype(float), nodes.free, low, high, tolerance=1e-11
         )
         cost, at_edge, steps = fill(self.curves, self.budget, model, cloud, nodes.edge, dual, rounds=3 if whole else 1)
         self._offer(nodes.job, cost, at_edge, steps)
@@ -225,6 +226,8 @@ class _Search:
         root = nodes.job[fresh]
         self.tolerance[root] = np.minimum(self.tolerance[root], self._tolerance_of(dual.bound[fresh]))
         bound = np.maximum(dual.bound, nodes.bound)
+        if whole:
+            bound = self._split_in_two(nodes, model, cloud, dual, bound)
         going = dual.feasible & (bound < self.cost[nodes.job] - self.tolerance[nodes.job])
         self._give_up(nodes.job, bound, dual.feasible & ~going)
         k = np.flatnonzero(going)
@@ -233,6 +236,27 @@ class _Search:
         if waiting is not None:
             self.open = waiting.joined(self.open)
         self._prune()
+
+    def _split_in_two(
+        self, nodes: _Nodes, model: np.ndarray, cloud: np.ndarray, dual: Dual, bound: np.ndarray
+    ) -> np.ndarray:
+        """Bound and fill roots whose gap is open by the two sides of `split`; return their bounds."""
+        k = np.flatnonzero(dual.feasible & (bound < self.cost[nodes.job] - self.tolerance[nodes.job]))
+        if not len(k):
+            return bound
+        edge = nodes.edge[k]
+        sides = split_slots(self.curves, self.budget, model[k], cloud[k], edge.astype(float), nodes.free[k])
+        for side in (0, 1):
+            under = sides.under[side]
+            fits = (under * edge).sum(axis=1) <= self.budget + FITS * max(self.budget, 1.0)
+            at = Dual(
+                sides.price[side], sides.bound[side], under, sides.over[side], sides.away_under[side],
+                sides.away_over[side], fits,
+            )  # fmt: skip
+            self._offer(nodes.job[k], *fill(self.curves, self.budget, model[k], cloud[k], edge, at, rounds=3))
+        bound = bound.copy()
+        bound[k] = np.maximum(bound[k], sides.bound.min(axis=0))
+        return bound
 
     def _offer(self, job: np.ndarray, cost: np.ndarray, at_edge: np.ndarray, steps: np.ndarray) -> None:
         """Keep the cheapest point of each job."""
@@ -291,7 +315,7 @@ class _Search:
         nodes = self.open
         alive = nodes.bound < self.cost[nodes.job] - self.tolerance[nodes.job]
         self._give_up(nodes.job, nodes.bound, ~alive)
-        if self.group is not None:
+        if self.group is not None and self.cutoff is not None:
             least = np.minimum(self.lower, self.cost)
             np.minimum.at(least, nodes.job[alive], nodes.bound[alive])
             known = np.where(np.isfinite(least), least, 0.0)

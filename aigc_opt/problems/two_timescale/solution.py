@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from pydantic import ValidationError
 
 from aigc_opt.errors import InputError
-from aigc_opt.instance.fields import Record, array_field, faults_of, plain_numbers
-from aigc_opt.instance.files import dump_json, read_npz, write_npz, write_text
+from aigc_opt.instance.fields import Array, Record, array_field, faults_of, plain_numbers
+from aigc_opt.instance.files import dump_json, read_npz, save_with_arrays, write_text
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
 if TYPE_CHECKING:
@@ -23,11 +22,11 @@ BINARIES = ("cached", "at_edge")
 
 
 class _SolutionFile(Record):
-    cached: array_field("T", "M")  # type: ignore[valid-type]
-    at_edge: array_field("T", "K", "U")  # type: ignore[valid-type]
-    steps: array_field("T", "K", "U")  # type: ignore[valid-type]
-    uplink_share: array_field("T", "K", "U")  # type: ignore[valid-type]
-    downlink_share: array_field("T", "K", "U")  # type: ignore[valid-type]
+    cached: Annotated[Array, array_field("T", "M")]
+    at_edge: Annotated[Array, array_field("T", "K", "U")]
+    steps: Annotated[Array, array_field("T", "K", "U")]
+    uplink_share: Annotated[Array, array_field("T", "K", "U")]
+    downlink_share: Annotated[Array, array_field("T", "K", "U")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +86,7 @@ class TwoTimescaleSolution:
         path : path
             The JSON file.
         npz : bool
-            Whether the arrays go into an npz file of the same name beside it.
+            Whether the arrays go into an npz file beside it, see `save_with_arrays`.
 
         Raises
         ------
@@ -98,10 +97,9 @@ class TwoTimescaleSolution:
         if not npz:
             write_text(path, dump_json(self.to_dict()))
             return
-        beside = Path(path).with_suffix(".npz")
         kinds = {name: np.int64 if name in BINARIES else np.float64 for name in SOLUTION_ARRAYS}
-        write_npz(beside, {name: np.asarray(getattr(self, name)).astype(kinds[name]) for name in SOLUTION_ARRAYS})
-        write_text(path, dump_json({"npz": beside.name}))
+        arrays = {name: np.asarray(getattr(self, name)).astype(kinds[name]) for name in SOLUTION_ARRAYS}
+        save_with_arrays(path, {}, "", arrays)
 
     def to_frame(self, instance: TwoTimescaleInstance) -> pd.DataFrame:
         """Return one row for each request: frame, slot and user, the model, and what the request gets."""

@@ -12,6 +12,8 @@ between the two, `close_paths` narrows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from aigc_opt.control import Control
@@ -89,7 +91,11 @@ class Pool:
 
 
 def solve_with_switching(
-    frames: Frames, gap: float, offset: float, control: Control, report=lambda event, upper, lower: None
+    frames: Frames,
+    gap: float,
+    offset: float,
+    control: Control,
+    report: Callable[[str, float, float], None] = lambda event, upper, lower: None,
 ) -> Caches:
     """Narrow the interval over caches that are coupled by switching.
 

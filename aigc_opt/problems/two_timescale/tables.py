@@ -48,6 +48,8 @@ class SlotTable:
         self._base, self._budget = float(cloud.sum()), episode.steps_per_slot
         steps, cost = polygons.steps[model], polygons.cost[model]
         run, slope = polygons.run[model], polygons.slope[model]
+        self._start: np.ndarray
+        self._used: np.ndarray
         if episode.serve_all_hits:
             self._start = np.bincount(own, cost[:, 0] - cloud, number)
             self._used = np.bincount(own, steps[:, 0], number)

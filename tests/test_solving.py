@@ -1,0 +1,94 @@
+"""What every problem owes those who solve it: limits kept, both ends told, nothing wrong reported."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+import aigc_opt
+from aigc_opt.instance.generate import generate_deployment, generate_two_timescale
+from aigc_opt.instance.generate_offloading import generate_offloading
+from aigc_opt.problems.problem import SOLVED, problem_of
+
+LONG = {
+    "deployment": lambda: generate_deployment(8, 16, 24, seed=1),
+    "offloading": lambda: generate_offloading(150, 12, family="deadline-tight", seed=1),
+    "two_timescale": lambda: aigc_opt.sample(
+        generate_two_timescale(users=20, models=20, frames=20, slots=20, family="choice", seed=1), 1
+    ),
+}
+"""Instances that no method closes to 1e-9 in seconds."""
+
+
+def example(examples, problem, size="small"):
+    return examples / f"{problem.replace('_', '-')}-{size}.json"
+
+
+@pytest.mark.parametrize("problem", SOLVED)
+@pytest.mark.parametrize("limit", [0.01, 1.5])
+def test_time_limit_gives_what_there_is(problem, limit):
+    instance = LONG[problem]()
+    began = time.process_time()
+    result = aigc_opt.solve(instance, time_limit=limit, gap=1e-9)
+    # Of the processor, in two threads at most: on a machine that has other things to do clocks tell little.
+    assert time.process_time() - began < 2 * limit + 4
+    assert result.limit == "time"
+    if limit < 1 and result.objective is None:
+        assert result.status in ("unknown", "bound_only")
+        return
+    assert result.status == "feasible" and result.lower_bound <= result.objective
+    assert aigc_opt.check(instance, result).feasible
+
+
+@pytest.mark.parametrize("problem", SOLVED)
+def test_interrupt_gives_what_there_is(problem):
+    """The first Ctrl-C ends the solve in order, whatever it is doing."""
+    instance = LONG[problem]()
+    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    result = aigc_opt.solve(instance, gap=1e-9)
+    assert result.limit == "interrupt" and result.status == "feasible"
+    assert result.lower_bound <= result.objective
+
+
+@pytest.mark.parametrize("problem", SOLVED)
+def test_progress_tells_both_ends(examples, problem):
+    rows = []
+    name = example(examples, problem, "switching" if problem == "two_timescale" else "medium")
+    result = aigc_opt.solve(name, progress=rows.append, gap=1e-7)
+    assert rows[-1].objective == result.objective and rows[-1].event == "done"
+    objectives = [row.objective for row in result.trace if row.objective is not None]
+    bounds = [row.lower_bound for row in result.trace if row.lower_bound is not None]
+    assert objectives == sorted(objectives, reverse=True) and bounds == sorted(bounds)
+    assert list(result.to_frame().columns) == ["elapsed_s", "objective", "lower_bound", "gap", "event"]
+
+
+@pytest.mark.parametrize("problem", SOLVED)
+def test_a_wrong_bound_does_not_leave_the_house(examples, monkeypatch, problem):
+    """A method whose bound is above its checked point is refused, not reported."""
+    instance = aigc_opt.load(example(examples, problem))
+    methods = problem_of(instance).methods
+    name = problem_of(instance).baselines[0]
+    honest = methods[name]
+
+    def boasting(task):
+        found = honest(task)
+        return dataclasses.replace(found, lower_bound=task.check(found.solution).objective * (1 + 1e-4))
+
+    monkeypatch.setitem(methods, name, boasting)
+    with pytest.raises(aigc_opt.SolverError, match="above its checked point"):
+        aigc_opt.solve(instance, method=name)
+
+
+@pytest.mark.parametrize("problem", [name for name in SOLVED if name != "deployment"])
+def test_a_solver_is_for_its_method(examples, monkeypatch, problem):
+    with pytest.raises(aigc_opt.InputError, match="solver scip is for method exact only, not for alternating"):
+        aigc_opt.solve(example(examples, problem), method="alternating", solver="scip")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(aigc_opt.MissingSolverError, match=r'pip install "aigc_opt\[scip\]"'):
+        aigc_opt.solve(example(examples, problem), solver="scip")
