@@ -29,6 +29,12 @@ def test_all_methods_agree(chunk):
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.parametrize("seed", [677, 3047])
+def test_instances_that_showed_a_fault(seed):
+    """Tasks that fill a server exactly; a master of Benders that came back to the same caches for ever."""
+    check_all_methods(seed)
+
+
 @pytest.mark.parametrize(("lower", "upper", "fine"), [(1.0, 1.0, True), (1.0001, 1.0, False), (0.9, 1.0, True)])
 def test_a_bound_above_a_point_is_found(lower, upper, fine):
     """The comparison itself: a bound that is wrong by 1e-4 does not pass."""

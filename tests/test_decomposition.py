@@ -131,6 +131,24 @@ def test_benders_stops_when_told_and_says_what_it_has():
     assert end.upper == 4.0 and end.lower == -INF
 
 
+def test_benders_ends_where_cuts_stay_violated_within_the_solver_s_tolerance():
+    """A solver that is content with points 1e-7 below their rows gives the same one for ever."""
+    rng = np.random.default_rng(3)
+    opening, ways = rng.uniform(1, 6, 5), rng.uniform(1, 10, (9, 5))
+    program, ask = facility(opening, ways)
+
+    class Loose(Master):
+        def solve(self, gap, control, start=None):
+            x, bound = super().solve(gap, control, start)
+            return x - np.r_[np.zeros(5), np.full(9, 1e-7)], bound - 9e-7
+
+    control = Control(20.0)
+    end = solve_benders(Loose(program), ask, np.r_[np.ones(5), np.zeros(9)], lambda upper: 0.0, control)
+    assert control.stop is None
+    assert end.upper == pytest.approx(every_opening(opening, ways))
+    assert end.upper - 1e-5 <= end.lower < end.upper
+
+
 def test_benders_refuses_a_cut_that_is_wrong():
     """Cuts raised by one part in ten thousand put the bound above a point that the oracle gave."""
     rng = np.random.default_rng(3)

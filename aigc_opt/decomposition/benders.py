@@ -206,8 +206,9 @@ def solve_benders(
 ) -> Ended:
     """Ask the oracle about the master's points in turn, until the interval closes.
 
-    It ends when the interval is as narrow as `width` says, when no new cut is violated by the master's point (what is
-    left then is within the tolerances of HiGHS, or the oracle's), after `rounds`, or when `control` says stop.
+    It ends when the interval is as narrow as `width` says, when no new cut is violated by the master's point or an
+    integer master comes back to integers that it had since its bound last rose (what is left then is within the
+    tolerances of HiGHS, or the oracle's), after `rounds`, or when `control` says stop.
 
     Parameters
     ----------
@@ -233,6 +234,7 @@ def solve_benders(
     """
     upper, best, trace = INF, None, []
     point, query, number = None, start, 0
+    had: set[bytes] = set()  # a row may be violated within HiGHS's tolerance for ever
     while True:
         answered = oracle(query, control)
         if answered.cost < upper:
@@ -244,11 +246,17 @@ def solve_benders(
         report(number, upper, lower)
         closed = upper - lower <= width(upper)
         new = point is None or mix < 1.0 or answered.cuts.violated(point).any()
+        if point is not None and not master.relaxed:
+            integers = point[master.program.integer].round().astype(np.int64).tobytes()
+            new = new and integers not in had
+            had.add(integers)
         if closed or not new or control.stop is not None or number == rounds:
             return Ended(best, upper, lower, tuple(trace))
         master.add(answered.cuts)
         point, bound = master.solve(master_gap, control, best)
         if bound > lower:
+            if bound > lower + VIOLATED * (1 + abs(bound)):
+                had.clear()
             lower = bound
             master.forget()  # only where the bound has risen, so that no cut comes and goes for ever
         number += 1
