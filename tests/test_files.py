@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigc_opt.errors import InputError
 from aigc_opt.instance import files
+from aigc_opt.instance.base import canonical_json
 from aigc_opt.instance.files import INSTANCES, REQUEST_ARRAYS, dump_json, load, read_json, save, write_text
 from tests.conftest import edited
 
@@ -270,6 +272,29 @@ def test_sha256_of_one_file_stays_what_it_was():
         '"weights":{"delay":1,"energy":1,"quality":1}}'
     )
     assert instance_of(data).canonical().decode("utf-8") == expected
+
+
+NUMBERS = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(10**18), 10**18),
+    st.builds(lambda digits, exponent: digits * 10.0**exponent, st.integers(-(10**17), 10**17), st.integers(-40, 20)),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.text(max_size=4) | NUMBERS | st.lists(NUMBERS | st.none(), max_size=6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+)
+
+
+@given(JSON)
+def test_canonical_form_is_rfc_8785(value):
+    def doubles(value):
+        if isinstance(value, dict):
+            return {key: doubles(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [doubles(item) for item in value]
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    assert canonical_json(value) == rfc8785.dumps(doubles(value))
 
 
 # ------------------------------------------------------------------------------------------------- requests and npz
