@@ -8,7 +8,6 @@ import itertools
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy.optimize import linprog
 
 from aigc_opt.control import Control
 from aigc_opt.decomposition.alternating import alternate
@@ -165,26 +164,27 @@ def test_benders_refuses_a_cut_that_is_wrong():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_averages_solve_matrix_games(seed):
-    """Multipliers are one side's mixture, points the other's: every bound is below the value, and the last ones near."""
+def test_averages_of_minimisers_close_a_smooth_dual(seed):
+    """Half the squared violation of A x <= b, least over a simplex: its best multipliers are the violations."""
     random = np.random.default_rng(seed)
-    games = random.normal(0, 1, (3, 4, 5))
-    every = np.arange(5)
+    rows, side, every = random.normal(0, 1, (3, 4, 5)), random.normal(-1, 0.3, (3, 4)), np.arange(5)
 
     def best_multipliers(of, points):
-        costs = np.einsum("akm,am->ak", games[of], points)
-        return (costs == costs.max(axis=1, keepdims=True)).astype(float)
+        return np.maximum(np.einsum("akm,am->ak", rows[of], points) - side[of], 0.0)
 
-    def dual(of, mixtures):
-        costs = np.einsum("akm,ak->am", games[of], mixtures)
-        return (every == costs.argmin(axis=1)[:, None]).astype(float), costs.min(axis=1)
+    def dual(of, multipliers):
+        costs = np.einsum("akm,ak->am", rows[of], multipliers)
+        constant = (multipliers * side[of]).sum(axis=1) + 0.5 * (multipliers**2).sum(axis=1)
+        return (every == costs.argmin(axis=1)[:, None]).astype(float), costs.min(axis=1) - constant
 
-    found = average_points(best_multipliers, dual, np.full((3, 5), 0.2), 2000, Control())
-    for game, lower, mixture, point in zip(games, found.lower, found.multipliers, found.average, strict=True):
-        least = linprog(
-            np.r_[np.zeros(5), 1.0], A_ub=np.c_[game, -np.ones(4)], b_ub=np.zeros(4), A_eq=[[1.0] * 5 + [0.0]], b_eq=[1.0],
-            bounds=[(0, None)] * 5 + [(None, None)],
-        ).fun  # fmt: skip
-        assert lower == pytest.approx((mixture @ game).min()) and lower <= least + 1e-9
-        assert lower >= least - 0.05 and (game @ point).max() <= least + 0.05
-    assert len(average_points(best_multipliers, dual, np.full((3, 5), 0.2), 2000, Control(), found.lower - 1).met) < 9
+    def cost(points):
+        return 0.5 * (best_multipliers(np.arange(3), points) ** 2).sum(axis=1)
+
+    start = np.full((3, 5), 0.2)
+    found = average_points(best_multipliers, dual, start, 400, Control())
+    assert (found.lower <= cost(found.average)).all()
+    assert (cost(found.average) - found.lower < 1e-2 * (1 + found.lower)).all()
+    assert found.lower == pytest.approx(dual(np.arange(3), found.multipliers)[1])
+    others = random.dirichlet(np.ones(5), (200, 3))
+    assert all((found.lower <= cost(points) + 1e-12).all() for points in others)
+    assert len(average_points(best_multipliers, dual, start, 400, Control(), found.lower - 0.1).met) < 200
