@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -125,12 +126,25 @@ def asked(
         faults.append(f"a start can be given to method {usable} of {problem.name}, not to {name}")
     if faults:
         raise InputError(problem.name, faults)
+    _ = instance.sha256  # a part of reading, which takes seconds for long episodes: before the clock runs
     control = Control(time_limit, progress)
     task = Task(
         instance, control, gap, seed, solver or problem.solvers[0], bound,
-        check=lambda solution: problem.check(instance, solution), start=start,
+        check=_remembered(lambda solution: problem.check(instance, solution)), start=start,
     )  # fmt: skip
     return problem, name, task
+
+
+def _remembered(check: Callable[[Solution], Check]) -> Callable[[Solution], Check]:
+    """Make a checker that knows what it said of the last point."""
+    last: list[Any] = [None, None]
+
+    def checked(solution: Solution) -> Check:
+        if last[0] is not solution:
+            last[:] = solution, check(solution)
+        return last[1]
+
+    return checked
 
 
 def bound(
@@ -310,7 +324,7 @@ def judged(problem: Problem, task: Task, method: str, found: Found) -> Judged:
     objective = terms = None
     lower_bound, proof = found.lower_bound, found.proof
     if found.solution is not None:
-        checked = problem.check(task.instance, found.solution)
+        checked = task.check(found.solution)
         if not checked.feasible or checked.objective is None:
             first = checked.violations[0] if checked.violations else "no value"
             raise SolverError(f"the checker refuses the point of method {method}: {first}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -111,7 +113,7 @@ class Instance(Record, ABC):
         data.pop("source")
         for model in data["models"]:
             model.pop("source", None)
-        return rfc8785.dumps(_floats(data))
+        return canonical_json(data)
 
     @cached_property
     def sha256(self) -> str:
@@ -128,6 +130,34 @@ class Instance(Record, ABC):
 
     def __hash__(self) -> int:
         return hash(self.sha256)
+
+
+# Nested arrays of numbers as `json` writes them, and what RFC 8785 writes otherwise in them: a point after a whole
+# number, a zero in a small exponent; and rare numbers: zero with a sign, other exponents, integers that are no double.
+_ONLY_NUMBERS = re.compile(r"[][0-9eE+.,nul-]*")
+_POINT, _EXPONENT = re.compile(r"\.0(?=[],])"), re.compile(r"e-0(?=[789])")
+_RARE = re.compile(r"-0\.0(?=[],])|-?\d+(?:\.\d+)?e(?:-0[56]|\+\d+)")
+_MARKS_OF_RARE = ("e-05", "e-06", "e+", "-0.0")
+_LONG = re.compile(r"(?<=[\[,-])\d{16,}(?=[\],])")
+
+
+def _as_double(found: re.Match[str]) -> str:
+    return rfc8785.dumps(float(found[0])).decode()
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the form of RFC 8785, with every number as a double; arrays of numbers at the speed of `json`."""
+    if isinstance(value, dict):
+        items = sorted(value.items(), key=lambda item: item[0].encode("utf-16-be"))
+        return b"{" + b",".join(rfc8785.dumps(key) + b":" + canonical_json(item) for key, item in items) + b"}"
+    if isinstance(value, list | tuple):
+        text = json.dumps(value, separators=(",", ":"))
+        if _ONLY_NUMBERS.fullmatch(text):
+            text = _RARE.sub(_as_double, text) if any(mark in text for mark in _MARKS_OF_RARE) else text
+            text = _LONG.sub(_as_double, text)
+            return _EXPONENT.sub("e-", _POINT.sub("", text)).encode()
+        return b"[" + b",".join(map(canonical_json, value)) + b"]"
+    return rfc8785.dumps(_floats(value))
 
 
 def _floats(value: Any) -> Any:

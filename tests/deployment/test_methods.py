@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aigc_opt
+from aigc_opt.control import Control
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.instance.generate import DEPLOYMENT_FAMILIES, generate_deployment
-from aigc_opt.problems.deployment import PROBLEM
+from aigc_opt.problems.deployment import PROBLEM, lagrangian, methods
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.methods import instant_bound
-from aigc_opt.problems.deployment.routing import best_routing
+from aigc_opt.problems.deployment.routing import best_routing, priced_routing
+from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.solvers import Highs
 from tests.conftest import changed
 from tests.deployment.tiny import optimum, routed, tiny
@@ -175,6 +177,44 @@ def test_feature_aware_beats_the_other_heuristics(family, seed):
     instance = generate_deployment(3, 5, 4, family=family, seed=seed)
     values = {m: aigc_opt.solve(instance, method=m, bound=False).objective for m in HEURISTICS}
     assert values["feature-aware"] <= min(values.values()) * (1 + 1e-9), values
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+@given(st.integers(0, 10**6))
+def test_routing_without_a_program_keeps_every_limit(stopped, seed):
+    """Where the time is over the quick routing is feasible, whatever the guide, and never below the exact one."""
+    random = np.random.default_rng(seed)
+    instance = tiny(seed, 2, 3, 3, limits=True)
+    costs = Costs.of(instance)
+    loaded = (random.random(instance.shape) < 0.6).astype(np.int8)
+    control = Control(1e-9 if stopped else None)
+    guide = tuple(random.uniform(0, 3, (2, *instance.shape[:2])))
+    quick, best = priced_routing(instance, costs, loaded, control, guide), best_routing(instance, costs, loaded)
+    assert (quick is None) == (best is None)
+    if quick is not None:
+        cost, least = (
+            float((instance.arrivals[..., None] * np.where(r > 0, r * np.where(r > 0, costs.serve, 0), 0)).sum())
+            for r in (quick[0], best)
+        )
+        assert cost >= least - 1e-7 * max(1.0, least)
+        assert cost == pytest.approx(least) or stopped
+        found = aigc_opt.check(instance, DeploymentSolution(np.maximum(loaded, 0), loaded, quick[0]))
+        assert {v.constraint for v in found.violations} <= {"storage", "gpu_memory"}
+
+
+def test_a_large_program_is_never_built(monkeypatch):
+    """Beyond what a linear program is made for, bound and point come from prices, and the limit is kept."""
+    instance = generate_deployment(10, 60, 24, seed=1)
+
+    def refuse(*_):
+        raise AssertionError("built")
+
+    monkeypatch.setattr(lagrangian, "PARTS", 0)
+    monkeypatch.setattr(lagrangian, "DeploymentProgram", refuse)
+    monkeypatch.setattr(methods, "DeploymentProgram", refuse)
+    result = aigc_opt.solve(instance, time_limit=4)
+    assert result.limit == "time" and result.runtime_s < 4 + 2
+    assert result.gap < 0.2 and aigc_opt.check(instance, result).feasible
 
 
 def test_a_wrong_point_does_not_leave_the_house(examples, monkeypatch):

@@ -42,7 +42,7 @@ def test_cuts_of_slots_are_below_what_every_cache_costs(seed, tables, monkeypatc
     episode = Episode.of(instance)
     frames = Frames(episode)
     layout = Masters(frames, by_slot=True)
-    slots = benders._Slots(frames, layout, 1e-9)
+    slots = benders._Slots(frames, layout, 1e-9, Control())
     every, caches = np.arange(episode.frames), feasible_caches(episode, 5000)
     rng = np.random.default_rng(seed)
     cuts = []

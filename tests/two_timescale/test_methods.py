@@ -267,3 +267,14 @@ def test_a_finished_solve_names_no_limit(monkeypatch):
     assert aigc_opt.solve(instance, gap=100.0, time_limit=60).limit is None
     assert aigc_opt.solve(instance, gap=1e-9, time_limit=60).limit == "time"
     assert aigc_opt.bound(instance, time_limit=60).limit == "time"
+
+
+@pytest.mark.parametrize("method", ["decomposition", "benders", "alternating"])
+def test_long_episodes_keep_a_short_limit(method):
+    """What closing takes grows with the slots, and is set aside; tables and cuts of all slots look at the clock."""
+    instance = episode(1, users=20, models=20, frames=50, slots=100, family="choice")
+    assert len(instance.sha256) == 64
+    began = time.process_time()
+    result = aigc_opt.solve(instance, method=method, time_limit=1.0, gap=1e-9)
+    assert time.process_time() - began < 3  # of the processor: clocks tell little where others work
+    assert result.limit == "time" and 0 < result.lower_bound <= result.objective

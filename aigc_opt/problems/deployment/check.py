@@ -94,26 +94,27 @@ def _add_placement_costs(
 ) -> None:
     """Add one slot's switching, storage and GPU memory costs; the first four arrays are [E, M] of one slot."""
     weights = instance.weights
-    for j, server in enumerate(instance.servers):
-        for m, model in enumerate(instance.models):
-            if fetches[j, m]:
-                copy_s = model.storage_gb * 8.0 / server.cloud_gbps
-                terms["switching"] += weights.switching * copy_s * fetches[j, m]
-            if loads[j, m]:
-                start_s = model.gpu_memory_gb / server.io_gb_per_s + model.warmup_s
-                terms["switching"] += weights.switching * start_s * loads[j, m]
-            if stored[j, m] and server.storage_gb > 0:
-                terms["storage"] += weights.storage * stored[j, m] * model.storage_gb / server.storage_gb
-            if loaded[j, m] and server.gpu_memory_gb > 0:
-                share = model.gpu_memory_gb / server.gpu_memory_gb
-                terms["gpu_memory"] += weights.gpu_memory * loaded[j, m] * share
+    for j, m in np.argwhere((stored != 0) | (loaded != 0)):
+        server, model = instance.servers[j], instance.models[m]
+        if fetches[j, m]:
+            copy_s = model.storage_gb * 8.0 / server.cloud_gbps
+            terms["switching"] += weights.switching * copy_s * fetches[j, m]
+        if loads[j, m]:
+            start_s = model.gpu_memory_gb / server.io_gb_per_s + model.warmup_s
+            terms["switching"] += weights.switching * start_s * loads[j, m]
+        if stored[j, m] and server.storage_gb > 0:
+            terms["storage"] += weights.storage * stored[j, m] * model.storage_gb / server.storage_gb
+        if loaded[j, m] and server.gpu_memory_gb > 0:
+            share = model.gpu_memory_gb / server.gpu_memory_gb
+            terms["gpu_memory"] += weights.gpu_memory * loaded[j, m] * share
 
 
 def _placement(instance: DeploymentInstance, t: int, stored: np.ndarray, loaded: np.ndarray) -> Iterator[Violation]:
     """Capacities of disk and GPU memory, and nothing in memory that is not on disk."""
+    size = np.array([model.storage_gb for model in instance.models])
+    memory = np.array([model.gpu_memory_gb for model in instance.models])
     for j, server in enumerate(instance.servers):
-        on_disk = sum(float(stored[j, m]) * model.storage_gb for m, model in enumerate(instance.models))
-        in_memory = sum(float(loaded[j, m]) * model.gpu_memory_gb for m, model in enumerate(instance.models))
+        on_disk, in_memory = float(np.dot(stored[j], size)), float(np.dot(loaded[j], memory))
         for name, used, limit in (
             ("storage", on_disk, server.storage_gb),
             ("gpu_memory", in_memory, server.gpu_memory_gb),
@@ -138,44 +139,36 @@ def _shares(instance: DeploymentInstance, t: int, routing: np.ndarray, loaded: n
     asked = instance.arrivals[t] > 0  # elsewhere a row need only be shares of a whole
     for i, m, j in np.argwhere((routing > 1.0 + TOLERANCE) & asked[:, :, None]):
         yield Violation("routing_is_share", served_by(i, m, j), float(routing[i, m, j] - 1.0))
-    for j in range(len(instance.servers)):
-        for i in range(len(instance.servers)):
-            share = np.where(asked[i], routing[i, :, j], 0.0)
-            if not _may_serve(instance, i, j):
-                for m in np.flatnonzero(share > TOLERANCE):
-                    yield Violation("shared", served_by(i, int(m), j), float(share[m]))
-                continue
-            for m in np.flatnonzero(asked[i] & (share - loaded[j] > TOLERANCE)):
-                yield Violation("only_loaded", served_by(i, int(m), j), float(share[m] - loaded[j, m]))
+    share = np.where(asked[:, :, None], routing[:, :, :-1], 0.0)
+    may = _may_serve(instance)[:, None, :]
+    for i, m, j in np.argwhere(~may & (share > TOLERANCE)):
+        yield Violation("shared", served_by(i, m, j), float(share[i, m, j]))
+    for i, m, j in np.argwhere(may & asked[:, :, None] & (share - loaded.T > TOLERANCE)):
+        yield Violation("only_loaded", served_by(i, m, j), float(share[i, m, j] - loaded[j, m]))
 
 
 def _place(instance: DeploymentInstance, j: int) -> str:
     return instance.servers[j].name if j < len(instance.servers) else "the cloud"
 
 
-def _may_serve(instance: DeploymentInstance, i: int, j: int) -> bool:
-    if i == j:
-        return True
-    return instance.peer_delay_s is not None and not np.isnan(instance.peer_delay_s[i, j])
+def _may_serve(instance: DeploymentInstance) -> np.ndarray:
+    """Whether requests that arrive at i may be served at j, shape (E, E) of bool."""
+    own = np.eye(len(instance.servers), dtype=bool)
+    return own if instance.peer_delay_s is None else own | ~np.isnan(instance.peer_delay_s)
 
 
 def _delay(instance: DeploymentInstance, t: int, routing: np.ndarray) -> float | None:
     """Sum of the delays of one slot's requests, s; None where a share goes to a server that does not share."""
-    total = 0.0
+    may = _may_serve(instance)
+    elsewhere = np.where(may[:, None, :], 0.0, routing[:, :, :-1])
+    if (abs(elsewhere[instance.arrivals[t] > 0]) > TOLERANCE).any():
+        return None
     generation = np.array([m.latency.base_s + m.nominal_steps * m.latency.per_step_s for m in instance.models])
-    for i in range(len(instance.servers)):
-        for j in range(len(instance.servers)):
-            requests = instance.arrivals[t, i] * routing[i, :, j]
-            if not _may_serve(instance, i, j):
-                if (abs(routing[i, :, j][instance.arrivals[t, i] > 0]) > TOLERANCE).any():
-                    return None
-                continue
-            away = instance.peer_delay_s
-            way = 0.0 if i == j or away is None else float(away[i, j])
-            total += float(np.dot(requests, way + generation))
-        to_cloud = instance.arrivals[t, i] * routing[i, :, -1]
-        total += float(np.dot(to_cloud, instance.cloud_delay_s))
-    return total
+    way = np.zeros(may.shape) if instance.peer_delay_s is None else np.where(may, instance.peer_delay_s, 0.0)
+    np.fill_diagonal(way, 0.0)
+    requests = np.where(may[:, None, :], instance.arrivals[t][:, :, None] * routing[:, :, :-1], 0.0)
+    total = float((requests.sum(axis=1) * way).sum()) + float(np.dot(requests.sum(axis=(0, 2)), generation))
+    return total + float(np.dot((instance.arrivals[t] * routing[:, :, -1]).sum(axis=0), instance.cloud_delay_s))
 
 
 def _work(instance: DeploymentInstance, t: int, routing: np.ndarray, loads: np.ndarray) -> Iterator[Violation]:

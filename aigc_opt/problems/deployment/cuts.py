@@ -125,7 +125,7 @@ class _Pool:
 
 
 def tightened(
-    built: DeploymentProgram, control: Control, on_point: Callable[[np.ndarray], None] | None = None
+    built: DeploymentProgram, control: Control, on_point: Callable[[LinearProgram, np.ndarray], None] | None = None
 ) -> tuple[LinearProgram, float]:
     """Add inequalities to an instance's program until its relaxation rises no more.
 
@@ -134,7 +134,7 @@ def tightened(
     Parameters
     ----------
     on_point : callable, optional
-        Called with the point of each relaxation that was solved.
+        Called with each program whose relaxation was solved, and that relaxation's point.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def tightened(
         if outcome.answer is not Answer.OPTIMAL or outcome.x is None:
             break
         if on_point is not None:
-            on_point(outcome.x)
+            on_point(program, outcome.x)
         rows = [row for pool in pools if control.stop is None for row in pool.rows(outcome.x)]
         if not rows or control.stop is not None:
             break

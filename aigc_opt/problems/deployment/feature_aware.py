@@ -43,7 +43,91 @@ FRONT = 8
 EPSILON = 1e-9
 
 
-class Plans:
+class Room:
+    """A placement under construction, and what it leaves of disk, GPU memory and joules.
+
+    Attributes
+    ----------
+    stored, loaded : ndarray of int8, shape (T, E, M)
+    storage_gb, gpu_memory_gb, energy_j : ndarray, shape (T, E)
+        What is left.
+
+    """
+
+    def __init__(self, instance: DeploymentInstance, costs: Costs):
+        self.instance, self.costs = instance, costs
+        slots = instance.shape[0]
+        self.stored = np.zeros(instance.shape, dtype=np.int8)
+        self.loaded = np.zeros(instance.shape, dtype=np.int8)
+        self.storage_gb = np.tile(costs.storage_gb, (slots, 1))
+        self.gpu_memory_gb = np.tile(costs.gpu_memory_gb, (slots, 1))
+        self.energy_j = np.tile(costs.energy_j, (slots, 1))
+
+    def best_plans(self, pairs: np.ndarray, benefit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shortest path over time for each of some (server, model) pairs, everything else fixed.
+
+        Parameters
+        ----------
+        pairs : ndarray of int, shape (K, 2)
+        benefit : ndarray, shape (K, T)
+
+        Returns
+        -------
+        value : ndarray, shape (K,)
+            Saved by the best plan against having nothing there (which costs nothing), >= 0.
+        states : ndarray of int8, shape (K, T)
+            0 absent, 1 on disk, 2 in memory.
+
+        """
+        costs, instance = self.costs, self.instance
+        j, m = pairs.T
+        slots = benefit.shape[1]
+        fits_disk = self.storage_gb[:, j] >= costs.size_gb[m] - EPSILON
+        fits_gpu = fits_disk & (self.gpu_memory_gb[:, j] >= costs.memory_gb[m] - EPSILON)
+        can_load = self.energy_j[:, j] >= costs.load_j[m] - EPSILON
+        fetch, load = costs.fetch[j, m], costs.load[j, m]
+        hold_disk = costs.hold_stored[j, m]
+        hold_gpu = hold_disk + costs.hold_loaded[j, m]
+        state = instance.initial_stored[j, m] + instance.initial_loaded[j, m]
+        absent, disk, memory = (np.where(state == s, 0.0, np.inf) for s in range(3))
+        enter = np.where(can_load, load, np.inf)
+        stay_disk = np.where(fits_disk, hold_disk, np.inf)
+        stay_memory = np.where(fits_gpu, hold_gpu - benefit.T, np.inf)
+        came = np.zeros((slots, 3, len(pairs)), dtype=np.int8)
+        for t in range(slots):
+            # Into each state from the two others or from itself; 1 + (a > b) names which of two is the less.
+            kept = np.minimum(disk, memory)
+            came[t, 0] = np.where(absent <= kept, 0, 1 + (disk > memory))
+            fetched = absent + fetch
+            came[t, 1] = np.where(fetched <= kept, 0, 1 + (disk > memory))
+            started = np.minimum(fetched, disk) + enter[t]
+            came[t, 2] = np.where(memory <= started, 2, disk < fetched)
+            absent, disk, memory = (
+                np.minimum(absent, kept),
+                np.minimum(fetched, kept) + stay_disk[t],
+                np.minimum(memory, started) + stay_memory[t],
+            )
+        cost, columns = np.stack([absent, disk, memory]), np.arange(len(pairs))
+        states = np.empty((len(pairs), slots), dtype=np.int8)
+        last = cost.argmin(axis=0)
+        value = -cost[last, columns]
+        for t in range(slots - 1, -1, -1):
+            states[:, t] = last
+            last = came[t, last, columns]
+        return value, states
+
+    def take(self, j: np.ndarray, m: np.ndarray, states: np.ndarray) -> None:
+        """Carry out plans of shape (T, K) for K pairs of different servers that have none."""
+        costs, before = self.costs, self.instance.initial_loaded[j, m].astype(np.int8)
+        self.stored[:, j, m] = states >= 1
+        self.loaded[:, j, m] = states == 2
+        loads = np.maximum(0, np.diff(self.loaded[:, j, m], axis=0, prepend=before[None]))
+        self.storage_gb[:, j] -= costs.size_gb[m] * (states >= 1)
+        self.gpu_memory_gb[:, j] -= costs.memory_gb[m] * (states == 2)
+        self.energy_j[:, j] -= costs.load_j[m] * loads
+
+
+class Plans(Room):
     """A placement under construction: plans of (server, model) pairs, what is left of each resource, who serves whom.
 
     Attributes
@@ -57,14 +141,9 @@ class Plans:
     """
 
     def __init__(self, instance: DeploymentInstance, costs: Costs):
-        self.instance, self.costs = instance, costs
+        super().__init__(instance, costs)
         slots, servers, models = instance.shape
-        self.stored = np.zeros((slots, servers, models), dtype=np.int8)
-        self.loaded = np.zeros((slots, servers, models), dtype=np.int8)
-        self.storage_gb = np.tile(costs.storage_gb, (slots, 1))
-        self.gpu_memory_gb = np.tile(costs.gpu_memory_gb, (slots, 1))
         self.gpu_s = np.tile(costs.gpu_s, (slots, 1))
-        self.energy_j = np.tile(costs.energy_j, (slots, 1))
         self.served = np.zeros((slots, servers, models, servers + 1))
         self.served[..., servers] = instance.arrivals
         # What one more GPU-second, or joule, at a server would save, by the last exact routing.
@@ -158,69 +237,11 @@ class Plans:
         before = np.cumsum(amount, axis=1) - amount
         return origin, other, np.clip(room[:, None] - before, 0.0, amount)
 
-    def best_plans(self, pairs: np.ndarray, benefit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Shortest path over time for each of some (server, model) pairs, everything else fixed.
-
-        Parameters
-        ----------
-        pairs : ndarray of int, shape (K, 2)
-        benefit : ndarray, shape (K, T)
-
-        Returns
-        -------
-        value : ndarray, shape (K,)
-            Saved by the best plan against having nothing there (which costs nothing), >= 0.
-        states : ndarray of int8, shape (K, T)
-            0 absent, 1 on disk, 2 in memory.
-
-        """
-        costs, instance = self.costs, self.instance
-        j, m = pairs.T
-        slots = benefit.shape[1]
-        fits_disk = self.storage_gb[:, j] >= costs.size_gb[m] - EPSILON
-        fits_gpu = fits_disk & (self.gpu_memory_gb[:, j] >= costs.memory_gb[m] - EPSILON)
-        can_load = self.energy_j[:, j] >= costs.load_j[m] - EPSILON
-        fetch, load = costs.fetch[j, m], costs.load[j, m]
-        hold_disk = costs.hold_stored[j, m]
-        hold_gpu = hold_disk + costs.hold_loaded[j, m]
-        state = instance.initial_stored[j, m] + instance.initial_loaded[j, m]
-        absent, disk, memory = (np.where(state == s, 0.0, np.inf) for s in range(3))
-        enter = np.where(can_load, load, np.inf)
-        stay_disk = np.where(fits_disk, hold_disk, np.inf)
-        stay_memory = np.where(fits_gpu, hold_gpu - benefit.T, np.inf)
-        came = np.zeros((slots, 3, len(pairs)), dtype=np.int8)
-        for t in range(slots):
-            # Into each state from the two others or from itself; 1 + (a > b) names which of two is the less.
-            kept = np.minimum(disk, memory)
-            came[t, 0] = np.where(absent <= kept, 0, 1 + (disk > memory))
-            fetched = absent + fetch
-            came[t, 1] = np.where(fetched <= kept, 0, 1 + (disk > memory))
-            started = np.minimum(fetched, disk) + enter[t]
-            came[t, 2] = np.where(memory <= started, 2, disk < fetched)
-            absent, disk, memory = (
-                np.minimum(absent, kept),
-                np.minimum(fetched, kept) + stay_disk[t],
-                np.minimum(memory, started) + stay_memory[t],
-            )
-        cost, columns = np.stack([absent, disk, memory]), np.arange(len(pairs))
-        states = np.empty((len(pairs), slots), dtype=np.int8)
-        last = cost.argmin(axis=0)
-        value = -cost[last, columns]
-        for t in range(slots - 1, -1, -1):
-            states[:, t] = last
-            last = came[t, last, columns]
-        return value, states
-
     # ------------------------------------------------------------------------------------------------ changes
 
     def add(self, j: int, m: int, states: np.ndarray) -> None:
         """Carry out a plan of shape (T,) for a pair that has none, and let it take over requests."""
-        costs = self.costs
-        self.stored[:, j, m] = states >= 1
-        self.loaded[:, j, m] = states == 2
-        self.storage_gb[:, j] -= costs.size_gb[m] * self.stored[:, j, m]
-        self.gpu_memory_gb[:, j] -= costs.memory_gb[m] * self.loaded[:, j, m]
-        self.energy_j[:, j] -= costs.load_j[m] * self._loads(j, m)
+        self.take(np.array([j]), np.array([m]), states[:, None])
         origin, other, taken = self._taken(j, m)
         taken *= self.loaded[:, j, m][:, None]
         for index in np.flatnonzero(taken.any(axis=0)):

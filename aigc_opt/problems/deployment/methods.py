@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,6 +22,7 @@ from aigc_opt.problems.deployment.neighbourhoods import improve
 from aigc_opt.problems.deployment.routing import complete
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.problem import Found, Task
+from aigc_opt.program import LinearProgram
 from aigc_opt.result import Proof, gap_of
 from aigc_opt.solvers import Answer, Highs
 
@@ -40,6 +42,9 @@ sooner as they are."""
 TOO_LARGE = 2000
 """Slots x servers x models from which on all the time goes to the relaxation and to parts of the program: branch and
 bound of the whole does not raise the bound there."""
+
+BEYOND_LINEAR = 8000
+"""Slots x servers x models from which on the bound comes from prices (`lagrangian`), not from a linear program."""
 
 Place = Callable[[DeploymentInstance, Costs, Control, int], tuple[np.ndarray, np.ndarray]]
 
@@ -94,10 +99,15 @@ def heuristic(place: Place) -> Callable[[Task], Found]:
 def exact(task: Task) -> Found:
     """Tightened relaxation, then branch and bound by HiGHS on it, started from the feature-aware selection.
 
+    Beyond `BEYOND_LINEAR` the same interval comes from `lagrangian` sooner.
+
     The lower bound is the best of the dual bounds evaluated on the way and HiGHS's; the certificate says which. The
     point is a placement of HiGHS, rounded, with its routing solved again exactly, or the starting one if better.
     """
     instance, control = task.instance, task.control
+    size = int(np.prod(instance.shape))
+    if size >= BEYOND_LINEAR:
+        return lagrangian(task)
     costs = Costs.of(instance)
     least = instant_bound(instance, costs)
     control.report("bound: cheapest ways", lower_bound=least)
@@ -123,15 +133,19 @@ def exact(task: Task) -> Found:
     start = task.start
     if isinstance(start, DeploymentSolution) and np.shape(start.stored) == np.shape(start.loaded) == instance.shape:
         started = offer(start.stored, start.loaded, "starting point")
-    size = int(np.prod(instance.shape))
     clearings = min(CLEARINGS, size // (5 if size >= WORTH_PARTS else 20))
     built = DeploymentProgram(instance)
     built.program.warn_of_magnitudes()
     control.report(f"program: {built.program.cost.size} columns, {built.program.row_upper.size} rows")
-    points: list[np.ndarray] = []
+    relaxations: list[tuple[LinearProgram, np.ndarray]] = []
+    known = threading.Event()  # there is a relaxation, or there will be none
 
-    def relaxed() -> np.ndarray | None:
-        return built.placement_values(points[-1]) if points else None
+    def relaxed() -> tuple[LinearProgram, np.ndarray] | None:
+        return relaxations[-1] if relaxations else None
+
+    def keep(program: LinearProgram, x: np.ndarray) -> None:
+        relaxations.append((program, built.placement_values(x)))
+        known.set()
 
     def search(within: Control) -> None:
         improve(built, relaxed, lambda: best[1], offer, within, task.seed, max(task.gap, 1e-4))
@@ -149,8 +163,11 @@ def exact(task: Task) -> Found:
         selection(first)
     else:
         with ThreadPoolExecutor(1) as beside:
-            tightening = beside.submit(tightened, built, first, points.append)
+            tightening = beside.submit(tightened, built, first, keep)
+            tightening.add_done_callback(lambda _: known.set())
             selection(control.part(SELECTION_SHARE))
+            while control.stop is None and not known.wait(0.1):
+                pass
             search(first)
             program, dual = tightening.result()
     least = max(least, dual)

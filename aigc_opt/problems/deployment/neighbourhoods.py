@@ -15,12 +15,13 @@ import numpy as np
 from aigc_opt.control import Control
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.solution import DeploymentSolution
+from aigc_opt.program import LinearProgram
 from aigc_opt.solvers import Answer, Highs
 
 DIFFERENT = 0.1
 """How far a relaxation's value is from the point's where they count as different."""
 
-PART = 400
+PART = 100
 """Places that are decided anew at first; adapted to what HiGHS finishes."""
 
 LEAST_PART = 40
@@ -57,7 +58,7 @@ def choose_part(differs: np.ndarray, axis: int, size: int, random: np.random.Gen
 
 def improve(
     built: DeploymentProgram,
-    relaxed: Callable[[], np.ndarray | None],
+    relaxed: Callable[[], tuple[LinearProgram, np.ndarray] | None],
     incumbent: Callable[[], DeploymentSolution],
     offer: Callable[[np.ndarray, np.ndarray, str], bool],
     control: Control,
@@ -69,7 +70,8 @@ def improve(
     Parameters
     ----------
     relaxed : callable
-        The relaxation's latest values of stored and loaded, shape (2, T, E, M); None while there are none.
+        The program, tightened by rows at its end perhaps, and the latest values of stored and loaded in its relaxation,
+        shape (2, T, E, M); None if there are none.
     incumbent : callable
         The best point so far.
     offer : callable
@@ -82,10 +84,12 @@ def improve(
     sizes = [PART, PART, PART]
     solver: Highs | None = None
     while idle < PATIENCE and control.stop is None:
-        values = relaxed()
-        if values is None:
+        found = relaxed()
+        if found is None:
             return
-        solver = solver or Highs(built.program)
+        program, values = found
+        if solver is None or solver.program is not program:
+            solver = Highs(program)
         best = incumbent()
         differs = abs(values - np.stack([best.stored, best.loaded])).max(axis=0) > DIFFERENT
         axis = AXES[turn % len(AXES)]

@@ -28,6 +28,9 @@ from aigc_opt.decomposition.lagrangian import SmoothDual
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.costs import Costs
 
+NEVER = 1e100
+"""Cost of a route that there is not, so that it earns nothing at any price."""
+
 
 @dataclass(frozen=True)
 class Prices:
@@ -63,6 +66,8 @@ class Priced:
         The copy's gradient.
     stored, loaded : ndarray, shape (T, E, M)
         Shares of the soft minimum's paths that are on disk, and in memory.
+    earned : ndarray, shape (T, E, M)
+        What the routes of a slot in memory earn.
 
     """
 
@@ -71,6 +76,7 @@ class Priced:
     slope: Prices
     stored: np.ndarray
     loaded: np.ndarray
+    earned: np.ndarray
 
 
 class Relaxation:
@@ -87,7 +93,7 @@ class Relaxation:
         self.instance, self.costs = instance, costs
         slots, servers, models = self.shape = instance.shape
         self._cloud = costs.serve[:, :, servers]
-        self._serve = np.ascontiguousarray(costs.serve[:, :, :servers])
+        self._serve = np.where(np.isfinite(costs.serve[:, :, :servers]), costs.serve[:, :, :servers], NEVER)
         self._limits = [costs.gpu_s, costs.energy_j, costs.storage_gb, costs.gpu_memory_gb]
         self._limited = [np.isfinite(limit) for limit in self._limits]
         paid = instance.arrivals * self._cloud
@@ -116,19 +122,23 @@ class Relaxation:
             at += size
         return Prices(*found)
 
-    def first_prices(self) -> Prices:
-        """Return prices to start from: demand between its cheapest way and the cloud, small ones for limits."""
+    def first_prices(self, dearness: float = 1.0) -> Prices:
+        """Return prices to start from: demand between its cheapest way and, at 1, half the way to the cloud's.
+
+        Prices of limits are in proportion to the least that is worth speaking of; at 0 the bound is that of every
+        request its cheapest way.
+        """
         slots, servers, _ = self.shape
         costs = self.costs
         cheapest = costs.serve.min(axis=2)
-        demand = np.broadcast_to((cheapest + self._cloud) / 2, self.shape)
+        demand = np.broadcast_to(cheapest + dearness * (self._cloud - cheapest) / 2, self.shape)
         scarce = np.maximum(self.unit, 1e-9)
 
         def each(limit: np.ndarray) -> np.ndarray:
             price = np.where(np.isfinite(limit) & (limit > 0), scarce / np.where(limit > 0, limit, 1.0), 1e-6 * scarce)
-            return np.tile(price, (slots, 1))
+            return np.tile(dearness * price, (slots, 1))
 
-        return Prices(np.maximum(demand, 1e-3 * scarce), *(each(limit) for limit in self._limits))
+        return Prices(np.maximum(demand, 1e-3 * scarce * dearness), *(each(limit) for limit in self._limits))
 
     # ----------------------------------------------------------------------------------------------- evaluation
 
@@ -153,14 +163,16 @@ class Relaxation:
         over = np.maximum(0.0, prices.demand - self._cloud)
         to_cloud = np.clip(arrivals * (prices.demand - self._cloud) / temperature, 0.0, 1.0)
         for t in range(slots):
-            gain = prices.demand[t][:, :, None] - self._serve - extra[t].T[None]
-            with np.errstate(invalid="ignore"):  # 0 * inf, which the next line replaces
+            gain = prices.demand[t][:, :, None] - self._serve
+            gain -= extra[t].T
+            with np.errstate(over="ignore"):
                 gain *= arrivals[t][:, :, None]
-            gain[arrivals[t] == 0] = -1.0
-            earned[t] = np.maximum(gain, 0.0).sum(axis=0).T
-            share = np.clip(gain / temperature, 0.0, 1.0)
-            gain[share == 0.0] = 0.0
-            soft[t] = (gain * share - 0.5 * temperature * share**2).sum(axis=0).T
+            np.maximum(gain, 0.0, out=gain)
+            earned[t] = gain.sum(axis=0).T
+            share = gain * (1.0 / temperature)
+            np.minimum(share, 1.0, out=share)
+            lost = np.einsum("imj,imj->jm", share, share)
+            soft[t] = np.einsum("imj,imj->jm", gain, share) - 0.5 * temperature * lost
             routes.append(share)
         disk = costs.hold_stored + prices.storage_gb[:, :, None] * costs.size_gb
         memory = disk + costs.hold_loaded + prices.gpu_memory_gb[:, :, None] * costs.memory_gb
@@ -184,9 +196,9 @@ class Relaxation:
         slope_demand = arrivals * (1.0 - to_cloud)
         use_s, use_j = np.empty((slots, servers)), np.empty((slots, servers))
         for t in range(slots):
-            served = routes[t] * arrivals[t][:, :, None] * in_memory[t].T[None]
-            slope_demand[t] -= served.sum(axis=2)
-            by_server = served.sum(axis=0)  # [M, E]
+            share, open_for = routes[t], in_memory[t].T
+            slope_demand[t] -= arrivals[t] * np.einsum("imj,mj->im", share, open_for)
+            by_server = open_for * np.einsum("imj,im->mj", share, arrivals[t])
             use_s[t], use_j[t] = costs.work_s @ by_server, costs.work_j @ by_server
         with np.errstate(invalid="ignore"):
             slope = Prices(
@@ -196,7 +208,7 @@ class Relaxation:
                 on_disk @ costs.size_gb - costs.storage_gb,
                 in_memory @ costs.memory_gb - costs.gpu_memory_gb,
             )
-        return Priced(value, smoothed, slope, on_disk, in_memory)
+        return Priced(value, smoothed, slope, on_disk, in_memory, earned)
 
 
 _LIMITS = ("gpu_s", "energy_j", "storage_gb", "gpu_memory_gb")

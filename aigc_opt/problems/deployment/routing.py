@@ -15,8 +15,11 @@ from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.program import ProgramBuilder
 from aigc_opt.solvers import Answer, Highs
 
-WORTH_WATCHING = 20_000
-"""Columns from which on a routing program is stopped by the clock; smaller ones take less than a second."""
+Guide = tuple[np.ndarray, np.ndarray]
+"""What a GPU-second and a joule at each server are thought to be worth, each of shape (T, E)."""
+
+BATCH = 20_000
+"""Columns of one routing program, unless a single slot has more: slots are batched, and the clock is asked between."""
 
 
 def switches(state: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -39,7 +42,11 @@ def best_routing(
 
 
 def priced_routing(
-    instance: DeploymentInstance, costs: Costs, loaded: np.ndarray, control: Control | None = None
+    instance: DeploymentInstance,
+    costs: Costs,
+    loaded: np.ndarray,
+    control: Control | None = None,
+    guide: Guide | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Cheapest routing when `loaded` models serve, and what one more GPU-second or joule would save.
 
@@ -47,6 +54,8 @@ def priced_routing(
     ----------
     loaded : ndarray, shape (T, E, M)
         0 or 1.
+    guide : pair of ndarray, shape (T, E), optional
+        What a GPU-second and a joule at each server are thought to be worth, for slots in which the work is stopped.
 
     Returns
     -------
@@ -54,8 +63,8 @@ def priced_routing(
     price_s, price_j : ndarray, shape (T, E)
         Multipliers of the limits, >= 0; 0 where they are not short.
 
-    None where the loads alone take more energy than a server has. If `control` stops the work, slots that are short
-    send everything to the cloud.
+    None where the loads alone take more energy than a server has. If `control` stops the work, the slots that are short
+    and still to come are routed by `_next_cheapest`.
 
     """
     left_j = energy_left(instance, costs, loaded)
@@ -67,12 +76,70 @@ def priced_routing(
     short = (seconds > costs.gpu_s) | (joules > np.maximum(left_j, 0.0))
     scarce = np.flatnonzero(short.any(axis=1))
     price_s, price_j = np.zeros((slots, servers)), np.zeros((slots, servers))
-    if scarce.size:
-        left = np.maximum(left_j[scarce], 0.0)
-        routing[scarce], price_s[scarce], price_j[scarce] = _route_scarce(
-            instance, costs, scarce, loaded[scarce], left, control
-        )
+    left_j = np.maximum(left_j, 0.0)
+    for batch in _batches(instance, loaded, scarce):
+        found_prices = None
+        if control is None or control.stop is None:
+            found_prices = _route_scarce(instance, costs, batch, loaded, left_j, routing, control)
+        if found_prices is not None:
+            price_s[batch], price_j[batch] = found_prices
+            continue
+        for t in batch:
+            worth = (price_s[t], price_j[t]) if guide is None else (guide[0][t], guide[1][t])
+            _next_cheapest(instance.arrivals[t], costs, loaded[t], left_j[t], worth, routing[t])
     return routing, price_s, price_j
+
+
+def _batches(instance: DeploymentInstance, loaded: np.ndarray, slots: np.ndarray) -> list[np.ndarray]:
+    """Split slots into runs of at most `BATCH` possible routes."""
+    routes = np.einsum("tim,ij,tjm->t", instance.arrivals[slots] > 0, instance.shares, loaded[slots] > 0.5, dtype=int)
+    cuts = np.flatnonzero(np.diff(np.cumsum(routes) // BATCH)) + 1
+    return [batch for batch in np.split(slots, cuts) if batch.size]
+
+
+def _next_cheapest(
+    arrivals: np.ndarray,
+    costs: Costs,
+    loaded: np.ndarray,
+    left_j: np.ndarray,
+    worth: tuple[np.ndarray, np.ndarray],
+    routing: np.ndarray,
+) -> None:
+    """Route one slot without a linear program, into `routing` [E, M, E + 1]: quick, feasible, not the best.
+
+    All requests go their cheapest way, where a server's GPU-seconds and joules [E] cost what they are `worth`; a server
+    that cannot serve all serves an equal share of them and is full, and what is left over goes its next cheapest way.
+    What then is for the cloud goes once more the cheapest way at no such cost, as far as there is room.
+    """
+    servers = len(arrivals)
+    left_s, left_j, left, full = costs.gpu_s.copy(), left_j.copy(), arrivals.astype(float), np.zeros(servers, bool)
+    origin, model = np.indices(arrivals.shape)
+    cloud = costs.serve[:, :, servers]
+    open_ways = np.where(loaded.T > 0.5, costs.serve[:, :, :servers], np.inf)
+    toll = costs.work_s[:, None] * worth[0] + costs.work_j[:, None] * worth[1]  # [M, E]
+    routing[...] = 0.0
+    for ways in (open_ways + toll, open_ways):
+        while not full.all():
+            way = np.where(full, np.inf, ways)
+            chosen = way.argmin(axis=2)
+            wanted = np.where(way.min(axis=2) < cloud, left, 0.0)
+            use_s = np.bincount(chosen.ravel(), (wanted * costs.work_s).ravel(), servers)
+            use_j = np.bincount(chosen.ravel(), (wanted * costs.work_j).ravel(), servers)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                able_s, able_j = (
+                    np.where(use_s > 0, left_s / use_s, np.inf),
+                    np.where(use_j > 0, left_j / use_j, np.inf),
+                )
+                part = np.minimum(able_s, able_j)
+                full |= part < 1.0
+                part = np.minimum(part, 1.0)
+                served = wanted * part[chosen]
+                routing[origin, model, chosen] += np.where(arrivals > 0, served / arrivals, 0.0)
+            left = np.maximum(0.0, left - served)
+            left_s, left_j = np.maximum(0.0, left_s - part * use_s), np.maximum(0.0, left_j - part * use_j)
+            if (part >= 1.0).all():
+                break
+    routing[:, :, servers] = np.maximum(0.0, 1.0 - routing[:, :, :servers].sum(axis=2))
 
 
 def complete(
@@ -81,10 +148,11 @@ def complete(
     stored: np.ndarray,
     loaded: np.ndarray,
     control: Control | None = None,
+    guide: Guide | None = None,
 ) -> DeploymentSolution | None:
     """Return a placement with its best routing, or None where its loads take more energy than there is."""
-    routing = best_routing(instance, costs, loaded, control)
-    return None if routing is None else DeploymentSolution(stored, loaded, routing)
+    found = priced_routing(instance, costs, loaded, control, guide)
+    return None if found is None else DeploymentSolution(stored, loaded, found[0])
 
 
 def cheapest_ways(
@@ -112,18 +180,20 @@ def _route_scarce(
     slots: np.ndarray,
     loaded: np.ndarray,
     left_j: np.ndarray,
+    routing: np.ndarray,
     control: Control | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cheapest routing [S, E, M, E + 1] of some slots under their limits, and the prices [S, E] of the limits.
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Cheapest routing of some slots under their limits, into `routing`; returns the prices [S, E] of the limits.
 
     One linear program for all of them, block by block. The cloud takes what is left, so maximising what is saved
-    against it is the same program with fewer columns, and always feasible.
+    against it is the same program with fewer columns, and always feasible. None if it was stopped.
     """
-    _, servers, models = instance.shape
+    servers, models = instance.shape[1:]
     arrivals = instance.arrivals[slots]
     with np.errstate(invalid="ignore"):
         saving = np.where(np.isfinite(costs.serve), costs.serve[:, :, servers:] - costs.serve, 0.0)[:, :, :servers]
-    useful = (arrivals[..., None] > 0) & (loaded.transpose(0, 2, 1)[:, None] > 0.5) & (saving > 0)
+    worth = saving > 0
+    useful = (arrivals[..., None] > 0) & (loaded[slots].transpose(0, 2, 1)[:, None] > 0.5) & worth
     slot, origin, model, server = np.nonzero(useful)
     amount = arrivals[slot, origin, model]
     build = ProgramBuilder()
@@ -133,21 +203,19 @@ def _route_scarce(
     place = slot * servers + server
     for name, work, limit in (
         ("gpu_time", costs.work_s, np.tile(costs.gpu_s, slots.size)),
-        ("energy", costs.work_j, left_j.ravel()),
+        ("energy", costs.work_j, left_j[slots].ravel()),
     ):
         build.constraint(name, [(place, route, amount * work[model])], limit, list)
-    watched = control if route.size > WORTH_WATCHING else None
-    outcome = Highs(build.build()).solve(control=watched)
-    routing = np.zeros((slots.size, servers, models, servers + 1))
+    outcome = Highs(build.build()).solve(control=control if route.size > BATCH else None)
     if outcome.answer is not Answer.OPTIMAL or outcome.x is None or outcome.row_duals is None:
-        # Stopped: the cloud takes everything, which is always feasible.
-        routing[..., servers] = 1.0
-        return routing, np.zeros((slots.size, servers)), np.zeros((slots.size, servers))
+        return None
+    shares = np.zeros((slots.size, servers, models, servers + 1))
+    shares[slot, origin, model, server] = np.clip(outcome.x, 0.0, 1.0)
+    shares /= np.maximum(1.0, shares.sum(axis=3, keepdims=True))
+    shares[..., servers] = np.maximum(0.0, 1.0 - shares.sum(axis=3))
+    routing[slots] = shares
     prices = np.maximum(0.0, -outcome.row_duals[arrivals.size :]).reshape(2, slots.size, servers)
-    routing[slot, origin, model, server] = np.clip(outcome.x, 0.0, 1.0)
-    routing /= np.maximum(1.0, routing.sum(axis=3, keepdims=True))
-    routing[..., servers] = np.maximum(0.0, 1.0 - routing.sum(axis=3))
-    return routing, prices[0], prices[1]
+    return prices[0], prices[1]
 
 
 def keep_on_disk(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray) -> np.ndarray:

@@ -79,18 +79,20 @@ def lifted(table: np.ndarray, at: int, order: np.ndarray) -> tuple[float, np.nda
 class _Slots:
     """The oracle: tables of all slots, their exact values where known, and the cuts that they make."""
 
-    def __init__(self, frames: Frames, layout: Masters, slot_relative: float):
+    def __init__(self, frames: Frames, layout: Masters, slot_relative: float, control: Control):
         e = self.episode = frames.episode
         self.frames, self.layout, self.slot_relative = frames, layout, slot_relative
         self.every = np.arange(e.frames)
         self.frame_of = np.repeat(self.every, e.slots)
         polygons = Polygons(e)
         self.models, self.tables = [], []
-        for slot in range(len(self.frame_of)):
-            table = SlotTable(e, polygons, slot)
-            number = len(table.models)
-            self.models.append(table.models)
-            self.tables.append(table.values(bits(np.arange(1 << number), number)) if number <= TABLE_MODELS else None)
+        for slot, wanted in enumerate(e.model):
+            models = np.unique(wanted[wanted >= 0])
+            self.models.append(models)
+            made = None
+            if len(models) <= TABLE_MODELS and control.stop is None:
+                made = SlotTable(e, polygons, slot).values(bits(np.arange(1 << len(models)), len(models)))
+            self.tables.append(made)
 
     def fractional(self, x: np.ndarray, control: Control) -> Answered:
         """Answer the linear master: Lagrangian cuts of the slots, and lifted ones at the rounded caches."""
@@ -102,7 +104,7 @@ class _Slots:
             self.layout.cuts(slots, self.frame_of, const, grad),
             self.layout.step_rows(self.frames, self.every, query),
         ]
-        rows += self._lifted(query > 0.5, const, grad)
+        rows += self._lifted(query > 0.5, const, grad, control)
         weight = query[self.frame_of]
         point = self.layout.point(query, const + (grad * weight).sum(axis=1))
         switches = float((point[self.layout.switched] * e.switch).sum())
@@ -115,17 +117,24 @@ class _Slots:
         prices = self.frames.dual(self.every, caches.astype(float))[2].prices
         const, grad = self.frames.slot_cuts(self.every, prices)
         rows = [self.layout.step_rows(self.frames, self.every, caches)]
-        rows += self._lifted(caches, const, grad, found.lower)
+        rows += self._lifted(caches, const, grad, control, found.lower)
         cost = float(found.cost.sum()) + switching_cost(e, caches)
         finite = np.where(np.isfinite(found.cost), found.cost, 0.0)
         return Answered(Rows.joined(rows), cost, self.layout.point(caches.astype(float), finite))
 
     def _lifted(
-        self, caches: np.ndarray, const: np.ndarray, grad: np.ndarray, exact: np.ndarray | None = None
+        self,
+        caches: np.ndarray,
+        const: np.ndarray,
+        grad: np.ndarray,
+        control: Control,
+        exact: np.ndarray | None = None,
     ) -> list[Rows]:
         """Make cuts that are tight at caches (T, M), with the slots' exact lower values (T K,) where known."""
         slots, constants, grads = [], [], []
         for slot, t in enumerate(self.frame_of.tolist()):
+            if control.stop is not None:
+                break
             models, table = self.models[slot], self.tables[slot]
             cache = caches[t][models]
             if table is None:
@@ -161,7 +170,7 @@ def _solve_coupled(
 ) -> Caches:
     """Solve one master of all the frames: its linear relaxation first, whose tight cuts the integer one begins with."""
     layout = Masters(frames, by_slot=True)
-    slots = _Slots(frames, layout, 0.1 * gap)
+    slots = _Slots(frames, layout, 0.1 * gap, control)
     linear = Master(layout.program, relaxed=True)
     first = layout.point(start.astype(float), np.zeros(len(layout.base)))
     relaxed = solve_benders(

@@ -16,11 +16,18 @@ from aigc_opt.problems.two_timescale.split import Sides, split_slots
 NUMBERS = (-1, 0, 1)
 """Numbers of requests at which a slot is split, from the one at the frame's first cache on."""
 
-REFERENCES = 16
+REFERENCES = 32
 """Caches of a frame that the splits are fitted to, at most."""
 
-FITTED_AT_MOST = 2_000
-"""Caches of a frame that splits are worked out for, the cheapest."""
+WORTH, IDLE = 2, 3
+"""A fit is worth its while where it takes so many caches to the cutoff; after so many that are not, it ends: to solve a
+cache exactly takes little longer."""
+
+FITTED_AT_MOST = 5_000
+"""Caches of a frame that splits are worked out for at once, the cheapest."""
+
+VALUES_AT_ONCE, SLOTS_AT_ONCE = 8_000_000, 5_000
+"""Pairs of a slot and a cache, and slots, that are worked on together: for memory, and between looks at the clock."""
 
 
 def side_cuts(frames: Frames, of: np.ndarray, sides: Sides, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +74,7 @@ def fit_splits(
     Parameters
     ----------
     listed : dict
-        Caches (n, M) and their lower bounds (n,), linear terms included, by frame; the cheapest first.
+        Caches (n, M) and their lower bounds (n,), linear terms included, by frame.
     first : ndarray of bool, shape (T, M)
         Caches that the splits of each frame are fitted to first.
     cutoff : ndarray, shape (T,)
@@ -79,12 +86,41 @@ def fit_splits(
     dict of ndarray, shape (n,)
 
     """
-    e, slots = frames.episode, frames.episode.slots
+    slots = frames.episode.slots
     values = {t: value.copy() for t, (_, value) in listed.items()}
-    below = {t: np.flatnonzero(value < cutoff[t])[:FITTED_AT_MOST] for t, value in values.items()}
-    waiting = {t: np.isin(np.arange(len(value)), below[t]) for t, value in values.items()}
-    references = {t: first[t] for t, wait in waiting.items() if wait.any()}
+    below: dict[int, np.ndarray] = {}
+    groups: list[list[int]] = [[]]
+    pairs = 0
+    for t, value in values.items():
+        k = np.flatnonzero(value < cutoff[t])
+        below[t] = k[np.argsort(value[k], kind="stable")][:FITTED_AT_MOST]
+        if len(k):
+            pairs += slots * len(below[t])
+            if groups[-1] and (pairs > VALUES_AT_ONCE or (len(groups[-1]) + 1) * slots > SLOTS_AT_ONCE):
+                groups.append([])
+                pairs = slots * len(below[t])
+            groups[-1].append(t)
+    for group in groups:
+        _fit({t: listed[t][0] for t in group}, below, values, frames, first, cutoff, linear, control)
+    return values
+
+
+def _fit(
+    caches_of: dict[int, np.ndarray],
+    below: dict[int, np.ndarray],
+    values: dict[int, np.ndarray],
+    frames: Frames,
+    first: np.ndarray,
+    cutoff: np.ndarray,
+    linear: np.ndarray,
+    control: Control,
+) -> None:
+    """Do what `fit_splits` says for some frames; `values` is changed."""
+    e, slots = frames.episode, frames.episode.slots
+    waiting = {t: np.isin(np.arange(len(values[t])), below[t]) for t in caches_of}
+    references = {t: first[t] for t in caches_of}
     fitted: dict[int, _Fitted] = {}
+    idle: dict[int, int] = {}
     for _ in range(REFERENCES):
         if not references or control.stop is not None:
             break
@@ -96,14 +132,15 @@ def fit_splits(
         references = {}
         for i, t in enumerate(of.tolist()):
             part, k = slice(i * slots, (i + 1) * slots), below[t]
-            own = listed[t][0][k]
+            own = caches_of[t][k]
             if t not in fitted:
                 fitted[t] = _Fitted(own, sides, part)
             values[t][k] = np.maximum(values[t][k], fitted[t].add(sides, cuts, part) + own @ linear[t])
+            number = waiting[t].sum()
             waiting[t] &= values[t] < cutoff[t]
             left = np.flatnonzero(waiting[t])
-            if len(left):
+            idle[t] = idle.get(t, 0) + 1 if number - len(left) < WORTH else 0
+            if len(left) and idle[t] < IDLE:
                 best = left[values[t][left].argmin()]
                 waiting[t][best] = False
-                references[t] = listed[t][0][best]
-    return values
+                references[t] = caches_of[t][best]

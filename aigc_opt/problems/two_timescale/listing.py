@@ -9,11 +9,18 @@ import numpy as np
 
 from aigc_opt.control import Control
 from aigc_opt.problems.two_timescale.fitting import fit_splits
-from aigc_opt.problems.two_timescale.frames import Cuts, Frames
+from aigc_opt.problems.two_timescale.frames import Frames
 from aigc_opt.problems.two_timescale.tables import MODELS_AT_MOST, Codes, Polygons, SlotTable, bits
 
 LISTED_AT_MOST = 3_000_000
+CUT_FROM = 500
+WORTH_CUTTING, IDLE_CUTS = 0.95, 2
+"""More caches than that are cut by one cut after another, until two on end leave more than this share of them."""
+
 KEPT_AT_MOST = 20_000
+FITS = 3
+"""So often splits are fitted to a frame's caches, each time after a better one has been looked for."""
+
 SOLVED_PER_TURN = 8
 """Caches of one frame that are solved exactly before its bound is looked at again."""
 
@@ -93,13 +100,13 @@ def list_frame(
     cutoff: float,
     control: Control,
     linear: np.ndarray,
-    more: tuple[np.ndarray, float] | None = None,
     kept: int = KEPT_AT_MOST,
     whole: bool = False,
 ) -> Listed | None:
     """List all caches of frame t whose Phi, plus linear terms, is below the cutoff.
 
-    1. Those that the cut at `prices` cannot exclude are listed, and what a further cut excludes is dropped.
+    1. Those that the cut at `prices` cannot exclude are listed; what further cuts exclude is dropped, each made for the
+       cache that is cheapest by the cuts so far.
     2. Slot by slot, what the slot's dual exceeds the slot's own cut by is added: never negative, because the cut is
        below it. A cache that reaches the cutoff is dropped.
 
@@ -107,8 +114,6 @@ def list_frame(
     ----------
     prices : ndarray, shape (K,)
     linear : ndarray, shape (M,)
-    more : (ndarray, float), optional
-        Coefficients (M,), linear terms included, and constant of a further cut.
     kept : int
         At most so many are returned, the cheapest.
     whole : bool
@@ -141,9 +146,14 @@ def list_frame(
             full &= codes.has(m) | (room < e.size_gb[m])
         codes, value = codes.take(full), value[full]
     listed = len(codes)
-    if more is not None:
-        ok = codes.weighed(more[0]) + more[1] < cutoff
-        codes, value = codes.take(ok), value[ok]
+    highest, idle = value, 0
+    while len(codes) > CUT_FROM and idle < IDLE_CUTS:
+        cheapest = codes.take(highest.argmin(keepdims=True)).unpacked()
+        _, _, cuts = frames.dual(at, cheapest.astype(float))
+        highest = np.maximum(highest, codes.weighed(cuts.grad[0] + linear) + cuts.const[0])
+        ok, number = highest < cutoff, len(codes)
+        codes, value, highest = codes.take(ok), value[ok], highest[ok]
+        idle = idle + 1 if len(codes) > WORTH_CUTTING * number else 0
     order = np.argsort(-asked.sum(axis=1), kind="stable").tolist()  # the slots that say most first
     for i, k in enumerate(order):
         if control.stop is not None:
@@ -199,7 +209,6 @@ def close_frames(
     slot_relative: float,
     control: Control,
     linear: np.ndarray | None = None,
-    more: Cuts | None = None,
     report: Callable[[str], None] = lambda event: None,
 ) -> dict[int, Listed]:
     """Narrow the interval of every frame, over all caches, until their widths sum to `target`.
@@ -214,8 +223,6 @@ def close_frames(
         Prices of steps, whose cuts the listing begins with.
     linear : ndarray, shape (T, M), optional
         Further cost of each model in the cache.
-    more : Cuts, optional
-        A further cut of each frame, without the linear terms.
     report : callable
         Called with a few words after each stage.
 
@@ -274,21 +281,24 @@ def close_frames(
         for t in order[i : i + frames.batch]:
             if interval.width <= target or control.stop is not None:
                 break
-            further = None if more is None else (more.grad[t] + linear[t], float(more.const[t]))
-            found = list_frame(frames, polygons, t, prices[t], cutoff(t), control, linear[t], further)
+            found = list_frame(frames, polygons, t, prices[t], cutoff(t), control, linear[t])
             if found is not None:
                 lists[t] = found
                 part.append(t)
                 settle(t)
                 if len(lists) % 10 == 0:
                     report(f"caches listed in {len(lists)} frames")
-        solve(1, part)  # for better cutoffs
-        cutoffs = np.array([cutoff(t) for t in range(e.frames)])
-        listed = {t: (lists[t].caches, lists[t].value) for t in part}
-        for t, value in fit_splits(frames, listed, interval.caches, cutoffs, linear, control).items():
-            lists[t].value = value
-            settle(t)
-        if part:
+        for _ in range(FITS):
+            if not solve(1, part) or interval.width <= target or control.stop is not None:  # for better cutoffs, too
+                break
+            cutoffs = np.array([cutoff(t) for t in range(e.frames)])
+            waiting = {t: int((~lists[t].solved & (lists[t].value < cutoffs[t])).sum()) for t in part}
+            listed = {t: (lists[t].caches, lists[t].value) for t in part if waiting[t] > SOLVED_PER_TURN}
+            if not listed:
+                break
+            for t, value in fit_splits(frames, listed, interval.caches, cutoffs, linear, control).items():
+                lists[t].value = value
+                settle(t)
             report(f"slots split in {len(lists)} frames")
     report(f"{sum(found.listed for found in lists.values())} caches listed")
     while interval.width > target and control.stop is None and solve(SOLVED_PER_TURN, list(lists)):

@@ -31,7 +31,9 @@ ENUMERATED_SLOTS = 4_000_000
 """Episodes with so many feasible caches, and so many pairs of cache and slot, are enumerated."""
 
 CLOSING_SHARE = 0.9
-"""Share of the time limit after which the interval is left as it is, and the allocation worked out."""
+CLOSING_TIMES = 6.0
+"""The interval is left as it is, and the allocation worked out and checked, after this share of the time, or when so
+many times what the transfers took are left: both grow with the number of slots."""
 
 RELAXED_SHARE = 0.3
 """At most this share of the time goes to the linear relaxation."""
@@ -50,11 +52,14 @@ class Work:
 
     def __init__(self, task: Task):
         self.task, self.control = task, task.control
-        self.closing = task.control.part(CLOSING_SHARE)
+        began = task.control.elapsed_s
         self.episode = Episode.of(task.instance)
         self.frames = Frames(self.episode)
         self.every = np.arange(self.episode.frames)
         self.transfers = Transfers.of(self.episode)
+        left = self.control.remaining_s
+        reserve = CLOSING_TIMES * (self.control.elapsed_s - began)
+        self.closing = self.control.part(CLOSING_SHARE, max(0.0, left - reserve))
         self.aim = task.gap * (1 - 1e-3)  # what is asked for, less what rounding could add
 
     @property
@@ -89,7 +94,8 @@ class Work:
         e, parts = self.episode, []
         for i in range(0, e.frames, self.frames.batch):
             of = self.every[i : i + self.frames.batch]
-            parts.append(self.frames.allocate(of, caches[of], 0.1 * self.aim, self.control, roots=True))
+            roots = self.control.remaining_s > 0  # else the least that must be given
+            parts.append(self.frames.allocate(of, caches[of], 0.1 * self.aim, self.control, roots=roots))
         shape = (e.frames, e.slots, e.users)
         at_edge = np.concatenate([part.at_edge for part in parts])
         steps = np.concatenate([part.steps for part in parts])
@@ -210,20 +216,25 @@ def _solve_frames(work: Work) -> Caches:
     target = 0.95 * work.aim * abs(upper.sum() + work.transfers.cost)
     if interval.width > target and control.stop is None:
         relative = 0.88 * work.aim
-        _, _, more = frames.dual(work.every, start.astype(float))
-        close_frames(
-            frames, interval, priced.prices, target, relative, work.slot_relative, control, more=more, report=report
-        )
+        close_frames(frames, interval, priced.prices, target, relative, work.slot_relative, control, report=report)
         branch_frames(frames, interval, priced.average, target, relative, work.slot_relative, control, report)
     report("interval of every frame")
     return Caches(interval.caches, float(interval.upper.sum()), float(interval.lower.sum()))
 
 
 def _best_met(work: Work, priced: Priced) -> np.ndarray:
-    """Of the popular caches, the last ones that the prices met, and none at all: the best of each frame."""
-    starts = [popular_caches(work.episode), np.zeros((work.episode.frames, work.episode.models), bool)]
+    """Of the popular caches, the last ones that the prices met, and none at all: of each frame the best."""
+    starts = [
+        with_room_for_steps(work.frames, popular_caches(work.episode)),
+        np.zeros((work.episode.frames, work.episode.models), bool),
+    ]
     starts += [caches for of, caches in priced.met[-4:] if len(of) == work.episode.frames]
-    value = np.array([work.frames.value(work.every, caches) for caches in starts])
+    value = np.full((len(starts), work.episode.frames), np.inf)
+    value[0] = -np.inf  # where nothing is valued
+    for k, caches in enumerate(starts):
+        if work.closing.stop is not None:
+            break
+        value[k] = work.frames.value(work.every, caches)
     return np.array([starts[k][t] for t, k in enumerate(value.argmin(axis=0))])
 
 

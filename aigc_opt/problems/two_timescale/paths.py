@@ -212,14 +212,12 @@ def close_paths(
     both = [(t, k) for t in every.tolist() for k in range(len(known.caches[t]))]
     known.solve([t for t, _ in both], [k for _, k in both], control)
     own_value = np.array([value[0] for value in known.upper])
-    _, _, more = frames.dual(every, own.astype(float), control=control)
     polygons, rest = Polygons(e), priced.lower.copy()
     reach = max(0.0, upper - (own_value.sum() - paid)) + BEYOND * abs(upper + offset)
     beyond, kept, wide = np.full(e.frames, reach / e.frames), NODES_PER_FRAME, every
     for widening in range(WIDENINGS):
         before = rest.copy()
         for t in wide.tolist():
-            further = (more.grad[t] + linear[t], float(more.const[t]))
             found = list_frame(
                 frames,
                 polygons,
@@ -228,7 +226,6 @@ def close_paths(
                 own_value[t] + beyond[t],
                 control,
                 linear[t],
-                further,
                 kept,
                 whole=True,
             )

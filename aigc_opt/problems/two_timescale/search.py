@@ -78,6 +78,8 @@ def local_search(
     swap = first != second
     flips = np.zeros((len(pairs), e.models), bool)
     flips[np.arange(len(pairs)), first] = flips[np.arange(len(pairs)), second] = True
+    if control.stop is not None:
+        return caches
     value, fits, cuts = frames.dual(of, caches.astype(float))
     value = np.where(fits, value + (linear * caches).sum(axis=1), np.inf)
     grad = cuts.grad
@@ -100,7 +102,9 @@ def local_search(
         which, reached = np.concatenate(near_of), np.concatenate(near)
         if not len(which):
             break
-        there, fits, cuts = frames.dual(of[which], reached.astype(float))
+        there, fits, cuts = frames.dual(of[which], reached.astype(float), control=control)
+        if control.stop is not None:
+            break  # the last of them have no value
         there = np.where(fits, there + (linear[which] * reached).sum(axis=1), np.inf)
         order = np.lexsort((there, which))
         lead = order[np.r_[True, which[order][1:] != which[order][:-1]]]

@@ -175,14 +175,17 @@ def solve_jobs(
         Whether every job gets its first bound and point whatever `control` says.
 
     """
-    search = _Search(jobs, relative, group, cutoff)
+    search = _Search(jobs, relative, group, cutoff, control)
     while len(search.open.job) and (control.stop is None or (roots and np.isneginf(search.open.bound).any())):
         search.step()
     return search.result()
 
 
 class _Search:
-    def __init__(self, jobs: Jobs, relative: float, group: np.ndarray | None, cutoff: np.ndarray | None):
+    def __init__(
+        self, jobs: Jobs, relative: float, group: np.ndarray | None, cutoff: np.ndarray | None, control: Control
+    ):
+        self.control = control
         number, users = jobs.model.shape
         self.order = np.lexsort((-jobs.cloud, np.where(jobs.cached, jobs.model, -1)), axis=1)
         self.curves, self.budget, self.free_hits = jobs.curves, jobs.budget, jobs.free_hits
@@ -226,7 +229,7 @@ class _Search:
         root = nodes.job[fresh]
         self.tolerance[root] = np.minimum(self.tolerance[root], self._tolerance_of(dual.bound[fresh]))
         bound = np.maximum(dual.bound, nodes.bound)
-        if whole:
+        if whole and self.control.stop is None:
             bound = self._split_in_two(nodes, model, cloud, dual, bound)
         going = dual.feasible & (bound < self.cost[nodes.job] - self.tolerance[nodes.job])
         self._give_up(nodes.job, bound, dual.feasible & ~going)
