@@ -355,35 +355,6 @@ class Highs:
             limit, objective, bound if bound is not None and math.isfinite(bound) else None, x, row_duals,
         )  # fmt: skip
 
-    def explain_infeasibility(self) -> list[str]:
-        """Return an irreducible set of rows and bounds that contradict each other, in the formulation's own names.
-
-        Empty if the linear relaxation is feasible.
-
-        Raises
-        ------
-        SolverError
-            If HiGHS cannot find one.
-
-        """
-        self._set_options(0.0, None, 0)
-        self._check(self._highs.setOptionValue("iis_strategy", 4 + 2), "choose a strategy")
-        status, iis = self._highs.getIis()
-        self._check(status, "explain why the program is infeasible")
-        if not iis.valid_:
-            return []
-        program = self.program
-        lines = [
-            f"{program.row_names[row]}: {_sides(program.row_lower[row], program.row_upper[row])}"
-            for row in iis.row_index_
-        ]
-        lines += [
-            f"{program.column_names[column]}: {_sides(program.lower[column], program.upper[column])}"
-            for column, bound in zip(iis.col_index_, iis.col_bound_, strict=True)
-            if bound != highspy.IisBoundStatus.kIisBoundStatusFree
-        ]
-        return lines
-
 
 class _Watch:
     """HiGHS's callback: passes points and bounds on, and says stop. Runs in the solver's thread."""
@@ -517,13 +488,6 @@ def _solve_empty(program: LinearProgram) -> Outcome:
     if (program.row_lower > FEASIBILITY).any() or (program.row_upper < -FEASIBILITY).any():
         return Outcome(Answer.INFEASIBLE)
     return Outcome(Answer.OPTIMAL, None, program.offset, program.offset, np.zeros(0), np.zeros(program.row_upper.size))
-
-
-def _sides(low: float, high: float) -> str:
-    if low == high:
-        return f"= {low:g}"
-    parts = ([f">= {low:g}"] if math.isfinite(low) else []) + ([f"<= {high:g}"] if math.isfinite(high) else [])
-    return " and ".join(parts) or "free"
 
 
 # ------------------------------------------------------------------------------------------------------- export

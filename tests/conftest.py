@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -27,6 +30,31 @@ settings.load_profile("fixed")
 def changed(instance: Instance, **values) -> Instance:
     """An instance with other values of some keys of its file."""
     return type(instance).from_dict(instance.to_dict() | values)
+
+
+def edited(data: dict, *path_and_value) -> dict:
+    """A copy of parsed JSON with another value at a path (keys and indices, then the value; KeyError = without it)."""
+    *path, last, value = path_and_value
+    data = json.loads(json.dumps(data))
+    inner = data
+    for key in path:
+        inner = inner[key]
+    if value is KeyError:
+        del inner[last]
+    else:
+        inner[last] = value
+    return data
+
+
+def broken(solution: Any, **changes: dict[tuple[int, ...], float]) -> Any:
+    """A copy of a solution of arrays with some entries set: ``cached={(0, 1): 2}``."""
+    arrays = {
+        field.name: np.array(getattr(solution, field.name), dtype=float) for field in dataclasses.fields(solution)
+    }
+    for name, entries in changes.items():
+        for place, value in entries.items():
+            arrays[name][place] = value
+    return dataclasses.replace(solution, **arrays)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from aigc_opt.errors import InputError
 from aigc_opt.instance import files
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.instance.files import INSTANCE_BYTES, NPZ_BYTES, load, read_json
+from tests.conftest import edited
 
 BROKEN = Path(__file__).parent / "broken"
 EXAMPLES = Path(__file__).parent.parent / "instances" / "examples"
@@ -347,19 +348,6 @@ def solved(tmp_path_factory):
     return json.loads(path.read_text())
 
 
-def put(data, *path_and_value):
-    *path, last, value = path_and_value
-    data = json.loads(json.dumps(data))
-    inner = data
-    for key in path:
-        inner = inner[key]
-    if value is KeyError:
-        del inner[last]
-    else:
-        inner[last] = value
-    return data
-
-
 SOLUTION_FAULTS = {
     "stored missing": (("stored", KeyError), ["stored: is required, but missing"]),
     "slots": (("stored", []), ["stored: must have "]),
@@ -409,14 +397,14 @@ def refuse_check(data, tmp_path, capsys, fragments, through):
 def test_broken_solution(name, solved, tmp_path, capsys):
     edit, fragments = SOLUTION_FAULTS[name]
     through = "subprocess" if name == "NaN" else "main"
-    refuse_check(put(solved["solution"], *edit), tmp_path, capsys, fragments, through)
+    refuse_check(edited(solved["solution"], *edit), tmp_path, capsys, fragments, through)
 
 
 @pytest.mark.parametrize("name", RESULT_FAULTS)
 def test_broken_result(name, solved, tmp_path, capsys):
     edit, fragments = RESULT_FAULTS[name]
     through = "subprocess" if name == "another instance" else "main"
-    refuse_check(put(solved, *edit), tmp_path, capsys, fragments, through)
+    refuse_check(edited(solved, *edit), tmp_path, capsys, fragments, through)
 
 
 @pytest.mark.parametrize(
@@ -431,7 +419,7 @@ def test_broken_result(name, solved, tmp_path, capsys):
     ],
 )
 def test_broken_result_finer(edit, fragment, solved, tmp_path, capsys):
-    refuse_check(put(solved, *edit), tmp_path, capsys, [fragment], "main")
+    refuse_check(edited(solved, *edit), tmp_path, capsys, [fragment], "main")
 
 
 @pytest.mark.parametrize("name", sorted(name for name in EXPECTED if name.startswith(("text-", "json-a", "json-n"))))

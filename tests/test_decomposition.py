@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from aigc_opt.control import Control
 from aigc_opt.decomposition.alternating import alternate
 from aigc_opt.decomposition.benders import Answered, Master, Rows, solve_benders
-from aigc_opt.decomposition.lagrangian import SmoothDual, smooth_ascent
+from aigc_opt.decomposition.lagrangian import SmoothDual, average_points, smooth_ascent
 from aigc_opt.errors import SolverError
 from aigc_opt.program import INF, ProgramBuilder
 
@@ -161,3 +161,30 @@ def test_benders_refuses_a_cut_that_is_wrong():
 
     with pytest.raises(SolverError, match="a cut is wrong"):
         solve_benders(Master(program), boasting, np.r_[np.ones(5), np.zeros(9)], lambda upper: 0.0, Control())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_averages_of_minimisers_close_a_smooth_dual(seed):
+    """Half the squared violation of A x <= b, least over a simplex: its best multipliers are the violations."""
+    random = np.random.default_rng(seed)
+    rows, side, every = random.normal(0, 1, (3, 4, 5)), random.normal(-1, 0.3, (3, 4)), np.arange(5)
+
+    def best_multipliers(of, points):
+        return np.maximum(np.einsum("akm,am->ak", rows[of], points) - side[of], 0.0)
+
+    def dual(of, multipliers):
+        costs = np.einsum("akm,ak->am", rows[of], multipliers)
+        constant = (multipliers * side[of]).sum(axis=1) + 0.5 * (multipliers**2).sum(axis=1)
+        return (every == costs.argmin(axis=1)[:, None]).astype(float), costs.min(axis=1) - constant
+
+    def cost(points):
+        return 0.5 * (best_multipliers(np.arange(3), points) ** 2).sum(axis=1)
+
+    start = np.full((3, 5), 0.2)
+    found = average_points(best_multipliers, dual, start, 400, Control())
+    assert (found.lower <= cost(found.average)).all()
+    assert (cost(found.average) - found.lower < 1e-2 * (1 + found.lower)).all()
+    assert found.lower == pytest.approx(dual(np.arange(3), found.multipliers)[1])
+    others = random.dirichlet(np.ones(5), (200, 3))
+    assert all((found.lower <= cost(points) + 1e-12).all() for points in others)
+    assert len(average_points(best_multipliers, dual, start, 400, Control(), found.lower - 0.1).met) < 200

@@ -17,6 +17,7 @@ from aigc_opt.errors import InputError
 from aigc_opt.instance import files
 from aigc_opt.instance.base import canonical_json
 from aigc_opt.instance.files import INSTANCES, REQUEST_ARRAYS, dump_json, load, read_json, save, write_text
+from tests.conftest import edited
 
 EXAMPLES = Path(__file__).parent.parent / "instances" / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.json") if path.stem != "optima")
@@ -35,19 +36,6 @@ def instance_of(data):
 
 def sha(data):
     return instance_of(data).sha256
-
-
-def changed(data, *path_and_value):
-    *path, last, value = path_and_value
-    data = json.loads(json.dumps(data))
-    inner = data
-    for key in path:
-        inner = inner[key]
-    if value is KeyError:
-        del inner[last]
-    else:
-        inner[last] = value
-    return data
 
 
 def mapped(value, function):
@@ -155,7 +143,7 @@ def test_instances_are_frozen():
 
 def test_errors_survive_pickling():
     with pytest.raises(InputError) as caught:
-        instance_of(changed(example("deployment-small"), "slot_s", -1))
+        instance_of(edited(example("deployment-small"), "slot_s", -1))
     again = pickle.loads(pickle.dumps(caught.value))
     assert again.lines() == caught.value.lines()
 
@@ -216,8 +204,8 @@ DEFAULTS = [
 
 @pytest.mark.parametrize(("name", "path", "default"), DEFAULTS)
 def test_sha256_is_blind_to_defaults(name, path, default):
-    written = changed(example(name), *path, default)
-    assert sha(written) == sha(changed(written, *path, KeyError))
+    written = edited(example(name), *path, default)
+    assert sha(written) == sha(edited(written, *path, KeyError))
 
 
 def leaves(value, path=()):
@@ -249,7 +237,7 @@ def test_sha256_sees_everything_else(name):
             others = [value * 1.001, value + 1, value / 2]
         for other in others:
             try:
-                found = sha(changed(data, *path, other))
+                found = sha(edited(data, *path, other))
             except InputError:
                 continue  # not allowed there
             tried += 1
@@ -347,18 +335,18 @@ def test_values_at_null_requests_do_not_count():
     for value in (0, 1, 7.25, None):
         other = data
         for key in REQUEST_ARRAYS[1:]:
-            other = changed(other, "requests", key, *place, value)
+            other = edited(other, "requests", key, *place, value)
         assert sha(other) == expected
-    assert sha(changed(data, "requests", "model", 0, 0, 0, None)) != expected
+    assert sha(edited(data, "requests", "model", 0, 0, 0, None)) != expected
 
 
 # ------------------------------------------------------------------------------------------------------ small rules
 
 
 def test_whole_floats_are_integers():
-    data = changed(example("offloading-small"), "steps", {"min": 10.0, "max": 50.0, "stride": 1e1})
+    data = edited(example("offloading-small"), "steps", {"min": 10.0, "max": 50.0, "stride": 1e1})
     assert instance_of(data).steps.stride == 10 and type(instance_of(data).steps.stride) is int
-    process = changed(example("two-timescale-process"), "process", "frames", 10.0)
+    process = edited(example("two-timescale-process"), "process", "frames", 10.0)
     assert sha(process) == sha(example("two-timescale-process"))
     initial = example("deployment-initial")
     floats = mapped(initial["initial"], float)
@@ -369,11 +357,11 @@ def test_whole_floats_are_integers():
 def test_what_may_be_null_may_be_null():
     deployment = example("deployment-initial")
     for path in (("initial",), ("peer_delay_s",), ("servers", 0, "gpu_s"), ("servers", 0, "energy_j")):
-        instance_of(changed(deployment, *path, None))
+        instance_of(edited(deployment, *path, None))
     offloading = example("offloading-small")
     for path in (("users", 0, "device"), ("users", 0, "rejection_penalty"), ("servers", 1, "hosts")):
-        instance_of(changed(offloading, *path, None))
-    instance_of(changed(example("two-timescale-small"), "initial_cache", None))
+        instance_of(edited(offloading, *path, None))
+    instance_of(edited(example("two-timescale-small"), "initial_cache", None))
 
 
 def test_offloading_may_have_no_servers():
@@ -384,15 +372,15 @@ def test_offloading_may_have_no_servers():
 
 
 def test_edges_of_ranges():
-    instance_of(changed(example("deployment-small"), "servers", 0, "storage_gb", 0))
-    instance_of(changed(example("two-timescale-small"), "edge", "min_steps", 200))
+    instance_of(edited(example("deployment-small"), "servers", 0, "storage_gb", 0))
+    instance_of(edited(example("two-timescale-small"), "edge", "min_steps", 200))
     offloading = example("offloading-small")
-    instance_of(changed(offloading, "models", 0, "quality", "ceiling", 0.05))  # flat
-    instance_of(changed(offloading, "models", 2, "quality", "points", [[0, -1]]))
-    instance_of(changed(offloading, "steps", {"min": 1, "max": 1, "stride": 5}))
+    instance_of(edited(offloading, "models", 0, "quality", "ceiling", 0.05))  # flat
+    instance_of(edited(offloading, "models", 2, "quality", "points", [[0, -1]]))
+    instance_of(edited(offloading, "steps", {"min": 1, "max": 1, "stride": 5}))
     process = example("two-timescale-process")
-    instance_of(changed(process, "process", "transition", 0, [0.6, 0.3, 0.1 + 5e-10]))
-    instance_of(changed(process, "process", "input_mbit", [5, 5]))
+    instance_of(edited(process, "process", "transition", 0, [0.6, 0.3, 0.1 + 5e-10]))
+    instance_of(edited(process, "process", "input_mbit", [5, 5]))
 
 
 # ---------------------------------------------------------------------------------------------- reading and writing

@@ -157,16 +157,6 @@ def test_a_solver_that_ignores_its_limit_is_left_behind(monkeypatch):
     release.set()
 
 
-def test_infeasibility_is_explained_in_the_formulations_names():
-    made = program([1, 1, 1], [[1, 1, 0], [0, 0, 1]], [2.5, 0], [INF, 1])
-    solver = Highs(made)
-    assert solver.solve().answer is Answer.INFEASIBLE
-    explained = solver.explain_infeasibility()
-    assert any(line.startswith("row[0]: >= 2.5") for line in explained)
-    assert {line.split(":")[0] for line in explained} == {"row[0]", "x[0]", "x[1]"}
-    assert Highs(program([1], [1], [0], [1])).explain_infeasibility() == []
-
-
 @pytest.mark.parametrize("scale", [1e-9, 1e-3, 1e6, 1e13, 1e17])
 def test_huge_and_tiny_numbers(scale):
     """The same program in other units has the same answer in those units."""

@@ -60,7 +60,7 @@ def test_interrupt_gives_what_there_is(problem):
 def test_progress_tells_both_ends(examples, problem):
     rows = []
     name = example(examples, problem, "switching" if problem == "two_timescale" else "medium")
-    result = aigc_opt.solve(name, progress=rows.append, gap=1e-7)
+    result = aigc_opt.solve(name, progress=rows.append)
     assert rows[-1].objective == result.objective and rows[-1].event == "done"
     objectives = [row.objective for row in result.trace if row.objective is not None]
     bounds = [row.lower_bound for row in result.trace if row.lower_bound is not None]

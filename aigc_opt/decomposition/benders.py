@@ -245,7 +245,7 @@ def solve_benders(
         trace.append((upper, lower))
         report(number, upper, lower)
         closed = upper - lower <= width(upper)
-        new = point is None or mix < 1.0 or answered.cuts.violated(point).any()
+        new = point is None or mix < 1.0 or bool(answered.cuts.violated(point).any())
         if point is not None and not master.relaxed:
             integers = point[master.program.integer].round().astype(np.int64).tobytes()
             new = new and integers not in had

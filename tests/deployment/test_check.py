@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import numpy as np
@@ -12,6 +11,7 @@ import aigc_opt
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.check import check
 from aigc_opt.problems.deployment.solution import DeploymentSolution
+from tests.conftest import broken
 
 DATA = {
     "format": "aigc-opt/instance", "version": 1, "problem": "deployment", "name": "by-hand",
@@ -50,15 +50,6 @@ def solution() -> DeploymentSolution:
     routing[1, 0, 0] = [1, 0, 0]
     routing[1, 1, 1] = [0, 1, 0]
     return DeploymentSolution(stored, loaded, routing)
-
-
-def broken(solution: DeploymentSolution, **changes) -> DeploymentSolution:
-    """A copy with some entries set: ``stored={(0, 1, 0): 2}``."""
-    arrays = {name: np.array(getattr(solution, name), dtype=float) for name in ("stored", "loaded", "routing")}
-    for name, entries in changes.items():
-        for place, value in entries.items():
-            arrays[name][place] = value
-    return dataclasses.replace(solution, **arrays)
 
 
 def test_value_by_hand(instance, solution):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 
@@ -13,6 +12,7 @@ import aigc_opt
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.problems.two_timescale.check import check
 from aigc_opt.problems.two_timescale.solution import SOLUTION_ARRAYS, TwoTimescaleSolution
+from tests.conftest import broken
 
 DATA = {
     "format": "aigc-opt/instance", "version": 1, "problem": "two_timescale", "name": "by-hand",
@@ -61,15 +61,6 @@ def solution() -> TwoTimescaleSolution:
         uplink_share=np.array([[[0.5, 0.5], [0, 0]], [[0.5, 0.5], [0, 0]]]),
         downlink_share=np.array([[[0.25, 0.75], [1, 0]], [[0, 1], [0, 0]]]),
     )
-
-
-def broken(solution: TwoTimescaleSolution, **changes) -> TwoTimescaleSolution:
-    """A copy with some entries set: ``cached={(0, 1): 2}``."""
-    arrays = {name: np.array(getattr(solution, name), dtype=float) for name in SOLUTION_ARRAYS}
-    for name, entries in changes.items():
-        for place, value in entries.items():
-            arrays[name][place] = value
-    return dataclasses.replace(solution, **arrays)
 
 
 def test_value_by_hand(instance, solution):

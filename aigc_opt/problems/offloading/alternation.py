@@ -47,7 +47,7 @@ ASSIGNMENT_PLACES = 2_000
 """Up to so many (user, server) pairs the assignment goes to HiGHS; beyond, regret alone decides."""
 
 
-class Assignment(NamedTuple):
+class AssignmentProblem(NamedTuple):
     """Places to choose from when every task's steps and computing time are fixed.
 
     Attributes
@@ -84,7 +84,7 @@ def best_offloading(points: Points, point: Point, control: Control) -> Point | N
     return quick if quick is not None and quick.cost < point.cost else _by_program(points, assignment, control)
 
 
-def _assignment(points: Points, point: Point) -> Assignment:
+def _assignment(points: Points, point: Point) -> AssignmentProblem:
     tables = points.tables
     users, servers = tables.users, tables.servers
     rows = np.arange(users)
@@ -103,10 +103,10 @@ def _assignment(points: Points, point: Point) -> Assignment:
         )
     cost[:, :servers] = np.where(np.isfinite(need), served, np.inf)
     cost[:, servers], cost[:, servers + 1] = tables.local_cost[rows, step], tables.reject_cost
-    return Assignment(step, need, cost)
+    return AssignmentProblem(step, need, cost)
 
 
-def _by_regret(points: Points, assignment: Assignment) -> Point | None:
+def _by_regret(points: Points, assignment: AssignmentProblem) -> Point | None:
     """Tasks go, by largest regret, to the cheapest place that has room."""
     tables, (step, need, cost) = points.tables, assignment
     users, servers = tables.users, tables.servers
@@ -128,7 +128,7 @@ def _by_regret(points: Points, assignment: Assignment) -> Point | None:
     return points.settle(place, np.where(place == TURNED_AWAY, 0, step))
 
 
-def _by_program(points: Points, assignment: Assignment, control: Control) -> Point | None:
+def _by_program(points: Points, assignment: AssignmentProblem, control: Control) -> Point | None:
     """Solve the assignment as a program: a binary a (user, server), one row a user and one a server."""
     tables, (step, need, cost) = points.tables, assignment
     users, servers = tables.users, tables.servers

@@ -97,6 +97,13 @@ class Frames:
             The cuts at these prices, tight at the caches.
 
         """
+        value, fits, prices = self.prices(frames, caches, tolerance, control)
+        return value, fits, self.cuts(frames, prices)
+
+    def prices(
+        self, frames: np.ndarray, caches: np.ndarray, tolerance: float = 1e-7, control: Control | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what `dual` does, with the prices (n, K) in place of their cuts."""
         e = self.episode
         value, fits = np.full(len(frames), -np.inf), np.ones(len(frames), bool)
         prices = np.zeros((len(frames), e.slots))
@@ -111,11 +118,11 @@ class Frames:
             value[part] = found.bound.reshape(-1, e.slots).sum(axis=1)
             fits[part] = found.feasible.reshape(-1, e.slots).all(axis=1)
             prices[part] = found.price.reshape(-1, e.slots)
-        return value, fits, self.cuts(frames, prices)
+        return value, fits, prices
 
     def value(self, frames: np.ndarray, caches: np.ndarray) -> np.ndarray:
         """Return a lower bound of V_t(x) for pairs, shape (n,); inf where the steps that must be given do not fit."""
-        value, fits, _ = self.dual(frames, caches)
+        value, fits, _ = self.prices(frames, caches)
         return np.where(fits, value, np.inf)
 
     def cuts(self, frames: np.ndarray, prices: np.ndarray) -> Cuts:

@@ -1,4 +1,4 @@
-"""Lagrangian bounds of frames: prices on steps in every slot, knapsacks over caches, by Frank and Wolfe's method."""
+"""Lagrangian bounds of frames: prices on steps in every slot, knapsacks over caches, on the shared driver."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aigc_opt.control import Control
+from aigc_opt.decomposition.lagrangian import average_points
 from aigc_opt.problems.two_timescale.episode import Episode
 from aigc_opt.problems.two_timescale.frames import Frames
 from aigc_opt.problems.two_timescale.knapsack import best_knapsack, fractional_knapsack
@@ -108,9 +109,7 @@ def price_steps(
 ) -> Priced:
     """Bound ``min_x Phi_t(x) + linear_t x`` over the caches that keep the fixings, for n frames in step.
 
-    At the averaged cache the slots' prices give a cut; its minimum over caches is a bound, and the minimiser enters the
-    average. The running average of the prices gives a cut that is at least as good as the average of the cuts. Every
-    bound is valid whenever it stops.
+    By `average_points`: the slots' prices at a fractional cache make a cut, whose minimum over caches is a bound.
 
     Parameters
     ----------
@@ -127,33 +126,18 @@ def price_steps(
 
     """
     episode = frames.episode
-    number, models = len(of), episode.models
-    fixings = fixings or Fixings.none(frames, number)
-    linear = np.zeros((number, models)) if linear is None else linear
-    found = Priced(np.full(number, -np.inf), start.astype(float), np.zeros((number, episode.slots)), [])
-    mean_prices = np.zeros((number, episode.slots))
-    active = np.arange(number)
+    fixings = fixings or Fixings.none(frames, len(of))
+    linear = np.zeros((len(of), episode.models)) if linear is None else linear
 
-    def bound(const: np.ndarray, grad: np.ndarray, prices: np.ndarray) -> np.ndarray:
-        kept = Fixings(fixings.inside[active], fixings.outside[active])
-        x, lower = least_caches(grad + linear[active], kept, episode, whole)
-        lower = lower + const
-        up = lower > found.lower[active]
-        found.lower[active[up]], found.prices[active[up]] = lower[up], prices[up]
-        found.met.append((active, x > 1 - 1e-9))
-        return x
+    def best_prices(rows: np.ndarray, caches: np.ndarray) -> np.ndarray:
+        return frames.prices(of[rows], caches, control=control)[2]
 
-    for iteration in range(iterations):
-        last = iteration == iterations - 1 or control.stop is not None
-        _, _, cuts = frames.dual(of[active], found.average[active], control=control)
-        mean_prices[active] += 2.0 / (iteration + 2.0) * (cuts.prices - mean_prices[active])
-        x = bound(cuts.const, cuts.grad, cuts.prices)
-        if iteration and (iteration % 5 == 4 or last):
-            mean = frames.cuts(of[active], mean_prices[active])
-            bound(mean.const, mean.grad, mean.prices)
-        found.average[active] += 2.0 / (iteration + 3.0) * (x - found.average[active])
-        if cutoff is not None:
-            active = active[found.lower[active] < cutoff[active]]
-        if last or not len(active):
-            break
-    return found
+    def bound(rows: np.ndarray, prices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        cuts = frames.cuts(of[rows], prices)
+        kept = Fixings(fixings.inside[rows], fixings.outside[rows])
+        x, lower = least_caches(cuts.grad + linear[rows], kept, episode, whole)
+        return x, lower + cuts.const
+
+    found = average_points(best_prices, bound, start, iterations, control, cutoff)
+    met = [(rows, x > 1 - 1e-9) for rows, x in found.met]
+    return Priced(found.lower, found.average, found.multipliers, met)
