@@ -9,14 +9,66 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
+from aigc_opt.errors import InputError
 from aigc_opt.result import Limit, TraceRow, gap_of
 
 PATIENCE_S = 5.0
 """Seconds that a solve gets to end in order after Ctrl-C before another Ctrl-C breaks it off."""
 
 Progress = Callable[[TraceRow], None]
+
+
+def available_memory() -> float:
+    """Bytes that this process can still take, by the system, a limit of its own or of its group; inf if none says."""
+    found = [math.inf]
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(1024.0 * int(line.split()[1]))
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        group = Path("/sys/fs/cgroup")
+        found.append(float((group / "memory.max").read_text()) - float((group / "memory.current").read_text()))
+    except (OSError, ValueError):  # no such group, or "max"
+        pass
+    try:
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            found.append(float(most - pages * resource.getpagesize()))
+    except (ImportError, OSError, ValueError):
+        pass
+    return max(0.0, min(found))
+
+
+def require_memory(origin: str, what: str, needed: float) -> None:
+    """Refuse work whose arrays cannot fit into memory, before they are made.
+
+    Parameters
+    ----------
+    origin : str
+        The instance's name.
+    what : str
+        What the memory is for.
+    needed : float
+        Bytes, estimated.
+
+    Raises
+    ------
+    InputError
+        If less than that is available.
+
+    """
+    there = available_memory()
+    if needed > there:
+        words = f"needs about {needed / 1e9:.1f} GB of memory for {what}, but {there / 1e9:.1f} GB are available"
+        raise InputError(origin, [words])
 
 
 class Control:

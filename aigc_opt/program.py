@@ -103,6 +103,27 @@ class LinearProgram:
             self.row_lower, self.row_upper, self.columns, self.rows, self.offset,
         )  # fmt: skip
 
+    def around(self, x: np.ndarray, free: np.ndarray) -> LinearProgram:
+        """Return the program in which only some columns are free and all others stay as a point has them.
+
+        A restriction: its feasible points, with the others' values beside them, are feasible here, at the same cost.
+        Small where few are free, so that no solver has to find that out first.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n,)
+        free : ndarray of bool, shape (n,)
+
+        """
+        kept = self.matrix[:, np.flatnonzero(free)].tocsr()
+        rows = np.flatnonzero(np.diff(kept.indptr))
+        still = np.where(free, 0.0, x)
+        used = (self.matrix @ still)[rows]
+        return LinearProgram(
+            self.cost[free], self.lower[free], self.upper[free], self.integer[free], sp.csc_array(kept[rows]),
+            self.row_lower[rows] - used, self.row_upper[rows] - used, offset=self.offset + float(self.cost @ still),
+        )  # fmt: skip
+
     def warn_of_magnitudes(self) -> None:
         """Warn where costs, or coefficients, differ so much in size that a solver may take small ones for zero."""
         for what, values in (("costs", abs(self.cost)), ("coefficients", abs(self.matrix.data))):

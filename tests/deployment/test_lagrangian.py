@@ -72,3 +72,20 @@ def test_parts_are_of_the_places_that_differ(seed, axis, size):
     part = choose_part(differs, axis, size, random)
     assert not (part & ~differs).any()
     assert part.sum() <= max(1.5 * size, differs.shape[0]) or part.sum() == differs.sum()
+
+
+@given(st.integers(0, 10**6))
+def test_a_part_of_a_program_is_that_part(seed):
+    """A restriction around a point: the point stays in it at its cost, and its optimum is one of the whole's points."""
+    random = np.random.default_rng(seed)
+    instance = tiny(seed, 3, 2, 3)
+    built = DeploymentProgram(instance)
+    best = aigc_opt.solve(instance, method="feature-aware", bound=False)
+    point, part = built.point(best.solution), random.random(instance.shape) < 0.4
+    free = built.free_around(best.solution, part)
+    found = Highs(built.program.around(point, free)).solve(start=point[free])
+    assert found.objective <= best.objective + 1e-7 * max(1.0, abs(best.objective))
+    point[free] = found.x
+    columns = built.program.matrix @ point
+    assert (columns <= built.program.row_upper + 1e-5).all() and (columns >= built.program.row_lower - 1e-5).all()
+    assert float(built.program.cost @ point) == pytest.approx(found.objective, rel=1e-9, abs=1e-9)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import aigc_opt
+from aigc_opt import control
 from aigc_opt.instance.deployment import DeploymentInstance
+from aigc_opt.instance.generate import generate_deployment
 from aigc_opt.problems.deployment import PROBLEM
 from tests.deployment.test_check import DATA
 from tests.deployment.tiny import optimum
@@ -103,3 +105,18 @@ def test_numbers_beyond_reckoning_are_refused():
     data["cloud_delay_s"][0] = 1e200
     with pytest.raises(aigc_opt.InputError, match="overflow"):
         aigc_opt.solve(DeploymentInstance.from_dict(data))
+
+
+@pytest.mark.parametrize("method", ["exact", "monolith", "lagrangian", "feature-aware"])
+def test_what_cannot_fit_into_memory_is_refused_before_it_is_made(method, monkeypatch):
+    """One clear line, whatever the method; where it fits nothing is said."""
+    instance = generate_deployment(3, 5, 4, seed=1)
+    monkeypatch.setattr(control, "available_memory", lambda: 5_000.0)
+    with pytest.raises(aigc_opt.InputError, match=r"^balanced-3x5x4-1: needs about .* GB of memory .* available$"):
+        aigc_opt.solve(instance, method=method)
+    monkeypatch.setattr(control, "available_memory", lambda: 1e9)
+    assert aigc_opt.solve(instance, method=method, time_limit=20).objective is not None
+
+
+def test_available_memory_is_some():
+    assert 1e6 < control.available_memory() < 1e16

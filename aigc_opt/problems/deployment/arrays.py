@@ -7,10 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from aigc_opt.control import require_memory
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.program import Label, Labels, LinearProgram, ProgramBuilder
+
+BYTES_A_COLUMN = 320.0
+"""Memory of a program, its making and its copy in a solver, measured; what a solver does with it takes more."""
 
 
 class DeploymentProgram:
@@ -30,6 +34,9 @@ class DeploymentProgram:
         costs = Costs.of(instance)
         slots, servers, models = instance.shape
         arrivals = instance.arrivals
+        ways = float((np.count_nonzero(arrivals, axis=(0, 2)) * (instance.shares.sum(axis=1) + 1.0)).sum())
+        columns = ways + 4.0 * slots * servers * models
+        require_memory(instance.name, f"a program of {columns:,.0f} columns", BYTES_A_COLUMN * columns)
         server_names = [server.name for server in instance.servers]
         model_names = [model.name for model in instance.models]
         slot_names = range(1, slots + 1)
@@ -131,6 +138,24 @@ class DeploymentProgram:
         for j in range(self.instance.shape[1]):
             yield self._placement[1][:, j], costs.memory_gb, float(costs.gpu_memory_gb[j])
             yield self._placement[0][:, j], costs.size_gb, float(costs.storage_gb[j])
+
+    def free_around(self, solution: DeploymentSolution, part: np.ndarray) -> np.ndarray:
+        """Say which columns may change when a `part` (T, E, M) of a solution's places does, shape (n,) of bool.
+
+        Their states and switches, and in their slots every route that is or may become possible.
+        """
+        free = np.zeros(self.program.cost.size, dtype=bool)
+        stored, loaded, fetch, load = self._placement
+        free[stored[part]] = free[loaded[part]] = True
+        switching = part.copy()
+        switching[1:] |= part[:-1]
+        free[fetch[switching]] = free[load[switching]] = True
+        slots = np.any(part, axis=(1, 2))
+        k_slot, _, k_model, k_server = self._route
+        place = (k_slot, k_server, k_model)
+        free[self._columns[0]] = slots[k_slot] & (part[place] | (solution.loaded[place] > 0))
+        free[self._columns[1]] = slots[self._demand[0]]
+        return free
 
     def placement_columns(self, solution: DeploymentSolution) -> tuple[np.ndarray, np.ndarray]:
         """Return the columns of stored, then loaded, and a solution's values of them, both flat."""

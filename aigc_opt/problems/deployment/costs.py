@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aigc_opt.control import require_memory
 from aigc_opt.errors import InputError
 from aigc_opt.instance.deployment import DeploymentInstance, Server
 from aigc_opt.instance.profile import DeploymentModel
+
+ROUTINGS = 4
+"""Routings [T, E, M, E + 1] in memory at once: the best one, a new one, one in the checker, shares of the prices."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,13 @@ class Costs:
         Raises
         ------
         InputError
-            If the instance's numbers are so large that the objective would overflow.
+            If the instance's numbers are so large that the objective would overflow, or the routings that every method
+            compares do not fit into memory.
 
         """
+        slots, servers, models = instance.shape
+        routing = 8.0 * slots * servers * models * (servers + 1)
+        require_memory(instance.name, "the routing of its requests", ROUTINGS * routing)
         with np.errstate(over="ignore", invalid="ignore"):
             costs = cls._of(instance)
             dearest = np.where(np.isfinite(costs.serve), costs.serve, 0.0).max(axis=2)

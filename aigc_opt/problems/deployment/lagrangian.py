@@ -29,7 +29,7 @@ from prices that are far too high, as those halfway to the cloud's are where nea
 START_SHARE = 0.2
 """Share of the time for that choice at most."""
 
-TEMPERATURES = (1e-3, 3e-4, 1e-4, 3e-5)
+TEMPERATURES = (1e-2, 1e-3, 3e-4, 1e-4, 3e-5)
 """Of the soft minimum, in units of the mean cost of sending a (slot, server, model)'s requests to the cloud."""
 
 ITERATIONS = 150

@@ -82,27 +82,24 @@ def improve(
     """
     random, idle, turn = np.random.default_rng(seed), 0, 0
     sizes = [PART, PART, PART]
-    solver: Highs | None = None
     while idle < PATIENCE and control.stop is None:
         found = relaxed()
         if found is None:
             return
         program, values = found
-        if solver is None or solver.program is not program:
-            solver = Highs(program)
         best = incumbent()
         differs = abs(values - np.stack([best.stored, best.loaded])).max(axis=0) > DIFFERENT
         axis = AXES[turn % len(AXES)]
         turn += 1
         part = choose_part(differs, axis, sizes[axis], random)
-        columns, fixed_at = built.placement_columns(best)
-        free = np.concatenate([part.ravel(), part.ravel()])
-        solver.set_column_bounds(columns, np.where(free, 0.0, fixed_at), np.where(free, 1.0, fixed_at))
+        point, free = built.point(best), built.free_around(best, part)
         watch = control.part(1.0, PART_S)
-        outcome = solver.solve(
-            gap, watch, seed, start=built.point(best), options={"mip_heuristic_effort": EFFORT}
-        )  # fmt: skip
-        better = outcome.x is not None and offer(*built.placement(outcome.x), "neighbourhood: better point")
+        outcome = Highs(program.around(point, free)).solve(
+            gap, watch, seed, start=point[free], options={"mip_heuristic_effort": EFFORT}
+        )
+        if outcome.x is not None:
+            point[free] = outcome.x
+        better = outcome.x is not None and offer(*built.placement(point), "neighbourhood: better point")
         idle = 0 if better else idle + 1
         if outcome.answer is not Answer.OPTIMAL:
             sizes[axis] = max(LEAST_PART, int(0.8 * sizes[axis]))
