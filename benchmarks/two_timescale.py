@@ -1,7 +1,7 @@
 """Time, memory and gap of two-timescale episodes by size; every row is a process of its own.
 
     python benchmarks/two_timescale.py                    the examples, the paper's size, 100 and 1,000 slots
-    python benchmarks/two_timescale.py --long             10,000 slots and 100,000 slots too (ten minutes)
+    python benchmarks/two_timescale.py --long             10,000 and 100,000 slots too (a quarter of an hour)
     python benchmarks/two_timescale.py --output table.md --plot growth.png
 
 Times are wall seconds of reading or sampling, solving and checking. Seconds of the processor stand beside them,
@@ -52,7 +52,7 @@ def cases(long: bool) -> list[dict]:
     if long:
         rows += [drawn(100, 100, family, 1e-3, 30) for family in ("paper", "choice", "roomy")]
         rows += [drawn(100, 100, "switching", 5e-3, 60)]
-        rows += [drawn(1000, 100, family, 1e-3, 300) for family in ("paper", "roomy")]
+        rows += [drawn(1000, 100, family, 1e-3, 300) for family in ("paper", "choice", "roomy")]
     return rows
 
 
