@@ -69,7 +69,7 @@ def solve(
         Called with a `TraceRow` as the solve goes on; `ProgressLine()` shows it on standard error.
     start : Solution, optional
         A point to begin from, such as the solution of a neighbouring instance; it is checked before it is used.
-        Deployment's ``exact`` uses one.
+        Deployment's ``exact`` and ``lagrangian`` use one.
 
     Returns
     -------

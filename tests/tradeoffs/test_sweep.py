@@ -18,6 +18,7 @@ import pytest
 import aigc_opt
 from aigc_opt.cli import main
 from aigc_opt.errors import InputError, SolverError
+from aigc_opt.problems.deployment import methods
 from aigc_opt.tradeoffs.sweep import ProgressBar
 from tests.conftest import ROOT
 
@@ -275,6 +276,16 @@ def test_warm_starts_are_offered_and_only_checked_ones_used(small):
     assert not any(row.event == "starting point" for row in refused.trace)
     with pytest.raises(InputError, match="start"):
         aigc_opt.solve(small, method="static", start=result.solution)
+
+
+@pytest.mark.parametrize("method", ["exact", "lagrangian"])
+def test_large_deployments_begin_from_a_start_too(small, method, monkeypatch):
+    """There `exact` leaves all to prices: with no time for anything else the start is what is given back."""
+    result = aigc_opt.solve(small)
+    monkeypatch.setattr(methods, "BEYOND_LINEAR", 1)
+    again = aigc_opt.solve(small, method=method, start=result.solution, time_limit=1e-6)
+    assert any(row.event == "starting point" for row in again.trace)
+    assert again.objective <= result.objective * (1 + 1e-9)
 
 
 def test_settings_beside_the_rows(small, tmp_path):

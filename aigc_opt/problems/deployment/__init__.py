@@ -58,7 +58,7 @@ PROBLEM = Problem(
     bound=bound,
     build_program=lambda instance: DeploymentProgram(instance).program,
     summary=summary,
-    starts=("exact",),
+    starts=("exact", "lagrangian"),
     monolith=("monolith", "highs"),
     baselines=("feature-aware", "popularity", "static", "random", "lru", "genetic", "cloud-only"),
 )
