@@ -24,6 +24,7 @@ import numpy as np
 
 from aigc_opt.control import Control
 from aigc_opt.decomposition.lagrangian import SmoothDual, smooth_ascent
+from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.feature_aware import Plans, Room, fill
@@ -72,41 +73,38 @@ def _ascent(
     relaxation: Relaxation, control: Control, enough: threading.Event, tell: Callable[[_Stage | None], None]
 ) -> None:
     """Raise the dual at falling temperatures, telling each stage and None at the end."""
-    slowest = 0.0
+    slowest, least = 0.0, -np.inf
+    scale = vector = relaxation.vector(relaxation.first_prices())
 
-    def dual(vector: np.ndarray, temperature: float) -> SmoothDual:
-        nonlocal slowest
+    def dual(at: np.ndarray, temperature: float) -> SmoothDual:
+        nonlocal slowest, least, vector
         if enough.is_set() or control.remaining_s < slowest:  # an evaluation is not broken off
             raise _Enough
         began = time.perf_counter()
-        seen = relaxation.dual(vector, temperature)
+        seen = relaxation.dual(at, temperature)
         slowest = max(slowest, time.perf_counter() - began)
+        if seen.value > least:
+            least, vector = seen.value, at.copy()
         return seen
 
     try:
-        scale = vector = relaxation.vector(relaxation.first_prices())
-        least, highest = -np.inf, TEMPERATURES[0] * relaxation.unit
         for dearness in DEARNESS:
-            begun = relaxation.vector(relaxation.first_prices(dearness))
-            seen = dual(begun, highest)
-            if seen.value > least:
-                least, vector = seen.value, begun
-        control.report("prices", lower_bound=least)
-        tell(_Stage(relaxation.prices(vector), least))
+            dual(relaxation.vector(relaxation.first_prices(dearness)), TEMPERATURES[0] * relaxation.unit)
+            control.report("prices", lower_bound=least)
+            if dearness == DEARNESS[0]:
+                tell(_Stage(relaxation.prices(vector), least))
         for index, temperature in enumerate(TEMPERATURES):
             if control.stop is not None:
                 break
             ascent = control.part(1.0 / (len(TEMPERATURES) - index))
             scaled = temperature * relaxation.unit
-            vector = smooth_ascent(dual, vector, ascent, [scaled], ITERATIONS, scale)
-            if enough.is_set():
-                break
+            smooth_ascent(dual, vector, ascent, [scaled], ITERATIONS, scale)
             prices = relaxation.prices(vector)
             priced = relaxation.evaluate(prices, scaled)
-            control.report("prices", lower_bound=priced.value)
-            tell(_Stage(prices, priced.value, np.stack([priced.stored, priced.loaded])))
+            control.report("prices", lower_bound=least)
+            tell(_Stage(prices, least, np.stack([priced.stored, priced.loaded])))
     except _Enough:
-        pass
+        tell(_Stage(relaxation.prices(vector), least))
     finally:
         tell(None)
 
@@ -150,11 +148,15 @@ def lagrangian(task: Task) -> Found:
         return True
 
     def routed(stored: np.ndarray, loaded: np.ndarray, share: float = ROUTING_SHARE) -> DeploymentSolution | None:
-        return complete(instance, costs, stored, loaded, control.part(share), guide)
+        return complete(instance, costs, stored, loaded, within.part(share), guide)
 
-    nothing = np.zeros(instance.shape, dtype=np.int8)
-    offer(routed(nothing, nothing), "cloud only")
+    nothing, within = np.zeros(instance.shape, dtype=np.int8), control
+    cloud = routed(nothing, nothing)
+    began = control.elapsed_s
+    offer(cloud, "cloud only")
     assert best is not None  # the cloud may serve everything
+    # A check is not broken off, so that the search for points ends before the time does.
+    within = control.part(1.0, max(0.0, control.remaining_s - 2 * (control.elapsed_s - began)))
     begun = task.start
     if isinstance(begun, DeploymentSolution) and np.shape(begun.stored) == np.shape(begun.loaded) == instance.shape:
         offer(routed(begun.stored, begun.loaded), "starting point")
@@ -166,43 +168,44 @@ def lagrangian(task: Task) -> Found:
         return gap is not None and gap <= task.gap
 
     def replan(turns: int) -> None:
-        for solution in replanned(instance, costs, best[1], control, task.seed, turns, guide):
+        for solution in replanned(instance, costs, best[1], within, task.seed, turns, guide):
             offer(solution, "servers planned anew")
             if closed():
                 break
 
     for stage in _stages(relaxation, control):
         least, guide = max(least, stage.value), (stage.prices.gpu_s, stage.prices.energy_j)
-        if control.stop is None:
-            offer(routed(*_rounded(task, costs, relaxation, stage.prices)), "rounded from prices")
-        if stage.shares is None:
-            continue
-        shares = stage.shares
-        if small and control.stop is None:
-            offer(routed(*_repaired(task, costs, stage.prices, shares[1])), "repaired from prices")
+        if within.stop is None:
+            offer(routed(*_rounded(instance, costs, relaxation, stage.prices, within)), "rounded from prices")
+        if stage.shares is not None:
+            shares = stage.shares
+            if small and within.stop is None:
+                offer(routed(*_repaired(instance, costs, stage.prices, shares[1], within)), "repaired from prices")
+            if not closed() and within.stop is None:
+                replan(1)
         if closed():
             return Found(best[1], least, Proof.DUAL)
-        if control.stop is None:
-            replan(1)
     replan(TURNS)
-    if control.stop is None and small and not closed():
+    if within.stop is None and small and not closed():
         built = DeploymentProgram(instance)
         tolerance = max(task.gap, 1e-4)
 
         def place(stored: np.ndarray, loaded: np.ndarray, event: str) -> bool:
             return offer(routed(stored, loaded), event)
 
-        improve(built, lambda: (built.program, shares), lambda: best[1], place, control, task.seed, tolerance)
-    return Found(best[1], least, Proof.DUAL, control.stop)
+        improve(built, lambda: (built.program, shares), lambda: best[1], place, within, task.seed, tolerance)
+    return Found(best[1], least, Proof.DUAL, None if closed() else control.cut)
 
 
-def _rounded(task: Task, costs: Costs, relaxation: Relaxation, prices: Prices) -> tuple[np.ndarray, np.ndarray]:
+def _rounded(
+    instance: DeploymentInstance, costs: Costs, relaxation: Relaxation, prices: Prices, control: Control
+) -> tuple[np.ndarray, np.ndarray]:
     """Make a placement that keeps the limits of disk, GPU memory and loads from prices alone: fast, for any size.
 
     Each server takes its models one after the other, those first that earn most at the prices for the room that they
     take, each on its shortest path where there is room.
     """
-    instance, room = task.instance, Room(task.instance, costs)
+    room = Room(instance, costs)
     slots, servers, models = instance.shape
     earned = relaxation.evaluate(prices, relaxation.unit).earned
     pairs = np.stack(np.unravel_index(np.arange(servers * models), (servers, models)), axis=1)
@@ -216,19 +219,21 @@ def _rounded(task: Task, costs: Costs, relaxation: Relaxation, prices: Prices) -
     order = np.argsort(-worth / taken, axis=1, kind="stable")
     at = np.arange(servers)
     for m in order.T:
-        if task.control.stop is not None or not worth[at, m].any():
+        if control.stop is not None or not worth[at, m].any():
             break
         _, states = room.best_plans(np.stack([at, m], axis=1), earned[:, at, m].T)
         room.take(at, m, states.T)
     return room.stored, room.loaded
 
 
-def _repaired(task: Task, costs: Costs, prices: Prices, loaded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _repaired(
+    instance: DeploymentInstance, costs: Costs, prices: Prices, loaded: np.ndarray, control: Control
+) -> tuple[np.ndarray, np.ndarray]:
     """Make a placement that keeps every limit from prices and the shares [T, E, M] of models in memory."""
-    plans = Plans(task.instance, costs)
+    plans = Plans(instance, costs)
     favour = DOUBT + (1.0 - DOUBT) * np.clip(loaded, 0.0, 1.0).transpose(1, 2, 0)
     plans.price_s, plans.price_j = (np.pad(price, ((0, 0), (0, 1))) for price in (prices.gpu_s, prices.energy_j))
-    fill(plans, 1.0, favour, stop=lambda: task.control.stop)
+    fill(plans, 1.0, favour, stop=lambda: control.stop)
     plans.price_s, plans.price_j = np.zeros_like(plans.price_s), np.zeros_like(plans.price_j)
-    fill(plans, 1.0, stop=lambda: task.control.stop)
+    fill(plans, 1.0, stop=lambda: control.stop)
     return plans.stored, plans.loaded

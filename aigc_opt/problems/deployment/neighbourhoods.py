@@ -168,6 +168,8 @@ def replanned(
         chosen = order[at : at + group]
         new = loaded.copy()
         for j in chosen.tolist():
+            if control.stop is not None:
+                break
             new[:, j] = _plan(instance, costs, new, j, worth, random)
         at += len(chosen)
         if at >= servers:
