@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from aigc_opt.control import require_memory
 from aigc_opt.decomposition.alternating import Alternation
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.problems.two_timescale import heuristics
@@ -14,7 +15,7 @@ from aigc_opt.problems.two_timescale.benders import solve_caches
 from aigc_opt.problems.two_timescale.branch import branch_frames
 from aigc_opt.problems.two_timescale.enumeration import Caches, enumerate_caches, feasible_caches
 from aigc_opt.problems.two_timescale.episode import Episode
-from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
+from aigc_opt.problems.two_timescale.frames import ROWS_AT_ONCE, Frames, switching_cost
 from aigc_opt.problems.two_timescale.listing import Interval, close_frames
 from aigc_opt.problems.two_timescale.prices import Fixings, Priced, least_caches, price_steps, try_prices
 from aigc_opt.problems.two_timescale.relaxation import Relaxation, relax, relax_apart
@@ -44,6 +45,10 @@ CHECKING_TIMES = 0.5
 RELAXED_SHARE = 0.3
 """At most this share of the time goes to the linear relaxation."""
 
+BYTES_A_REQUEST, BYTES_AT_ONCE = 75.0, 150.0
+"""Memory of a place for a request (frames x slots x users) in the episode's arrays, a solution and its check; and of
+one in the slots whose duals are computed together. Measured; a search takes more."""
+
 PRICE_ROUNDS = 40
 ROUNDING = 1e-12
 """Share of the bound that is taken off for the rounding of sums."""
@@ -54,11 +59,21 @@ CLOSE = 1e-9
 
 
 class Work:
-    """One solve: the episode's arrays, its transfers, and reports in the instance's own scale."""
+    """One solve: the episode's arrays, its transfers, and reports in the instance's own scale.
+
+    Raises
+    ------
+    InputError
+        If the arrays do not fit into memory, or the objective would overflow.
+
+    """
 
     def __init__(self, task: Task):
         self.task, self.control = task, task.control
         began = self.control.elapsed_s
+        places, users = task.instance.requests.model.size, task.instance.requests.model.shape[2]
+        needed = BYTES_A_REQUEST * places + BYTES_AT_ONCE * min(places, ROWS_AT_ONCE * users)
+        require_memory(task.instance.name, f"{places:,} places for requests", needed)
         self.episode = Episode.of(task.instance)
         self.frames = Frames(self.episode)
         self.every = np.arange(self.episode.frames)
