@@ -31,6 +31,7 @@ from aigc_opt.result import (
     record_violations,
     result_faults,
     result_from_dict,
+    slight_excess,
     status_of,
 )
 
@@ -84,7 +85,9 @@ def solve(
         If the method's point is refused by the checker, or its bound contradicts it.
 
     """
-    problem, name, task = asked(loaded(instance), method, solver, gap, time_limit, seed, bound, progress, start)
+    instance = loaded(instance)
+    _ = instance.sha256  # a part of reading, which takes seconds for long episodes: before the clock runs
+    problem, name, task = asked(instance, method, solver, gap, time_limit, seed, bound, progress, start)
     with task.control.catching_interrupts():
         return _result(problem, task, name, problem.methods[name](task))
 
@@ -126,7 +129,6 @@ def asked(
         faults.append(f"a start can be given to method {usable} of {problem.name}, not to {name}")
     if faults:
         raise InputError(problem.name, faults)
-    _ = instance.sha256  # a part of reading, which takes seconds for long episodes: before the clock runs
     control = Control(time_limit, progress)
     task = Task(
         instance, control, gap, seed, solver or problem.solvers[0], bound,
@@ -219,6 +221,8 @@ def check(instance: Instance | str | os.PathLike[str], solution: Solution | Resu
     checked = problem.check(instance, point)
     if data is None:
         return checked
+    if (words := slight_excess(data, checked)) is not None:
+        warnings.warn(words, stacklevel=2)
     return Check(checked.objective, checked.terms, checked.violations + tuple(record_violations(data, checked)))
 
 

@@ -296,13 +296,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from aigc_opt.evaluation import evaluate
     from aigc_opt.instance.files import dump_json, load
 
-    output, policies = arguments.output, arguments.policy
+    output = arguments.output
     check_writable(output)
     check_writable(arguments.picture)
-    names = list(dict.fromkeys(policies))
     report = evaluate(
         load(arguments.instance),
-        names,
+        arguments.policy,
         arguments.episodes,
         arguments.seed,
         strict=arguments.strict,

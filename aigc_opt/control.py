@@ -149,7 +149,8 @@ class Control:
         """Turn Ctrl-C into `interrupted`, so that a method can end in order.
 
         Further ones change nothing for `PATIENCE_S` seconds, in which everything that polls has ended; after that one
-        raises. Nothing is changed outside the main thread, or where Ctrl-C is ignored.
+        raises. Within another control's block that one hears it too: a loop over solves ends although the solve that
+        was under way ran to its end. Nothing is changed outside the main thread, or where Ctrl-C is ignored.
         """
         before = signal.getsignal(signal.SIGINT)
         elsewhere = threading.current_thread() is not threading.main_thread()
@@ -160,16 +161,23 @@ class Control:
 
         def handle(number: int, frame: object) -> None:
             nonlocal first_s
-            self.interrupted = True
+            for control in _HEARING:
+                control.interrupted = True
             first_s = first_s if first_s is not None else self.elapsed_s
             if self.elapsed_s - first_s > PATIENCE_S:
                 raise KeyboardInterrupt
 
+        _HEARING.append(self)
         signal.signal(signal.SIGINT, handle)
         try:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+            _HEARING.remove(self)
+
+
+_HEARING: list[Control] = []
+"""Controls that catch Ctrl-C now, the outermost first."""
 
 
 class _Part(Control):

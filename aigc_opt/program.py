@@ -11,12 +11,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from aigc_opt.errors import SolverError
+
+if TYPE_CHECKING:  # to import it takes a quarter of a command's start: it is done where a matrix is made
+    import scipy.sparse as sp
 
 INF = float("inf")
 
@@ -115,6 +117,8 @@ class LinearProgram:
         free : ndarray of bool, shape (n,)
 
         """
+        import scipy.sparse as sp
+
         kept = self.matrix[:, np.flatnonzero(free)].tocsr()
         rows = np.flatnonzero(np.diff(kept.indptr))
         still = np.where(free, 0.0, x)
@@ -267,6 +271,7 @@ class ProgramBuilder:
 
     def build(self, offset: float = 0.0) -> LinearProgram:
         """Return the program."""
+        import scipy.sparse as sp
 
         def joined(parts: list[np.ndarray], dtype: type = float) -> np.ndarray:
             return np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype)

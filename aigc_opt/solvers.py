@@ -24,7 +24,6 @@ from typing import Any
 
 import highspy
 import numpy as np
-import scipy.sparse as sp
 from highspy import HighsModelStatus, HighsStatus
 
 from aigc_opt.control import Control
@@ -422,6 +421,8 @@ def _scaled(program: LinearProgram) -> tuple[LinearProgram, np.ndarray, float]:
     cost = 2.0 ** (10 - round(math.log2(dearest))) if dearest > 1e8 or 0 < dearest < 1e-2 else 1.0
     if cost == 1.0 and (rows == 1.0).all():
         return program, rows, 1.0
+    import scipy.sparse as sp  # here: as in `program`
+
     scaled = dataclasses.replace(
         program,
         cost=program.cost * cost,

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from importlib import import_module
 
 import pytest
 
@@ -54,6 +55,42 @@ def test_interrupt_gives_what_there_is(problem):
     result = aigc_opt.solve(instance, gap=1e-9)
     assert result.limit == "interrupt" and result.status == "feasible"
     assert result.lower_bound <= result.objective
+
+
+LOOPS = {
+    "sweep": lambda instance: aigc_opt.sweep(instance, {"weights.delay": [0.1, 0.2, 0.3, 0.4, 0.5]}),
+    "front": lambda instance: aigc_opt.front(instance, "delay").solved,
+    "epsilon_constraint": lambda instance: range(
+        aigc_opt.epsilon_constraint(instance, "delay", {"switching": 20.0}).solved
+    ),
+    "value_of_capacity": lambda instance: range(1 + len(aigc_opt.value_of_capacity(instance))),
+    "evaluate": lambda instance: range(aigc_opt.evaluate(instance, ["popular"], 9).to_dict()["episodes"]),
+}  # fmt: skip
+"""Loops over solves; each tells how many were of use."""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_interrupt_in_a_solve_that_ends_whole_ends_the_loop(monkeypatch, loop):
+    """A short solve is done before it asks whether to stop: then whoever called it has to hear of Ctrl-C."""
+    if loop == "evaluate":
+        instance = generate_two_timescale(users=3, models=4, frames=2, slots=2, seed=1)
+    else:
+        instance = generate_deployment(2, 4, 3, seed=1)
+    problem = import_module(f"aigc_opt.problems.{instance.problem}").PROBLEM
+    methods, name, calls = problem.methods, problem.default_method, []
+    honest = methods[name]
+
+    def interrupted(task):
+        found = honest(task)
+        calls.append(found)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return found
+
+    monkeypatch.setitem(methods, name, interrupted)
+    of_use = len(LOOPS[loop](instance))
+    assert len(calls) == 2 and of_use == (1 if loop == "evaluate" else 2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("problem", SOLVED)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
 from aigc_opt.control import Control
 from aigc_opt.errors import SolverError
 from aigc_opt.program import INF, Block, LinearProgram
 from aigc_opt.solvers import Answer, Highs, Outcome
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 IDLE_ROUNDS = 6
 """A cut that was slack in so many rounds on end may be dropped."""
@@ -50,6 +53,8 @@ class Rows:
     @classmethod
     def joined(cls, parts: list[Rows]) -> Rows:
         """Stack cuts of one master."""
+        import scipy.sparse as sp  # here: as in `program`
+
         matrix = sp.csr_array(sp.vstack([part.matrix for part in parts]))
         return cls(matrix, np.concatenate([p.lower for p in parts]), np.concatenate([p.upper for p in parts]))
 
@@ -122,6 +127,8 @@ class Master:
 
     @staticmethod
     def _with(program: LinearProgram, cuts: Rows) -> LinearProgram:
+        import scipy.sparse as sp  # here: as in `program`
+
         start, number = program.row_upper.size, len(cuts.lower)
         return dataclasses.replace(
             program,

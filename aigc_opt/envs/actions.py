@@ -8,14 +8,14 @@ first. A slot's part of an action has, user by user within each block ::
     downlink  likewise
     edge      (only where `serve_all_hits` is false) a hit is served at the edge where a > 0
 
-and `Station.amend_grants` makes it feasible.
+and `Station.amend_grants` makes it feasible. NaN is no action: `definite` refuses it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from aigc_opt.envs.station import Grants, Slots, Station
+from aigc_opt.envs.station import Grants, Slots, Station, definite
 
 SHARPNESS = 6.0
 """Largest over smallest share that actions can say: exp(2 * 6), 160,000 to 1."""
@@ -34,7 +34,7 @@ def grants_of(station: Station, slots: Slots, caches: np.ndarray, action: np.nda
 def raw_grants_of(station: Station, slots: Slots, caches: np.ndarray, action: np.ndarray) -> Grants:
     """Return what actions ask for, which may be more steps than there are."""
     e, users = station.template, station.users
-    a = np.clip(np.nan_to_num(np.asarray(action, float)), -1.0, 1.0).reshape(len(slots.model), -1, users)
+    a = np.clip(definite(action), -1.0, 1.0).reshape(len(slots.model), -1, users)
     edge = station.hits(slots, caches)
     if a.shape[1] > 3:
         edge &= a[:, 3] > 0

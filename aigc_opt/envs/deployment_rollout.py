@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aigc_opt.envs.station import definite
 from aigc_opt.instance.deployment import DeploymentInstance, InitialState
 from aigc_opt.problems.deployment.check import check
 from aigc_opt.problems.deployment.costs import Costs
@@ -80,7 +81,7 @@ class DeploymentRollout:
 
     def act(self, action: np.ndarray) -> float:
         """Place what an action's scores say; return what the slot costs."""
-        scores = np.nan_to_num(np.asarray(action, float)).reshape(2, self.servers, self.models)
+        scores = definite(action).reshape(2, self.servers, self.models)
         if self.strict:
             return self.place(scores[1] > 0, scores[0] > 0)
         stored, loaded = np.zeros(scores.shape[1:], np.int64), np.zeros(scores.shape[1:], np.int64)

@@ -28,6 +28,21 @@ def instance_with(instance: TwoTimescaleInstance, requests: dict[str, Any]) -> T
     return TwoTimescaleInstance.model_construct(**data)
 
 
+def definite(numbers: Any) -> np.ndarray:
+    """Return a decision's numbers as an array of float, infinite ones replaced by the largest finite.
+
+    Raises
+    ------
+    ValueError
+        If one is not a number: it says nothing that could be amended.
+
+    """
+    found = np.asarray(numbers, float)
+    if np.isnan(found).any():
+        raise ValueError(f"a decision holds NaN ({int(np.isnan(found).sum())} of {found.size} numbers)")
+    return np.nan_to_num(found)
+
+
 @dataclass(frozen=True, eq=False)
 class Slots:
     """What is known of n slots when they start: requests, sizes and channels; 0 (gains: 1) where there is no request.
@@ -184,7 +199,7 @@ class Station:
         A model that does not fit is passed over; equal scores go by index. Where some cache could have more hits than
         `steps_per_slot` has `min_steps` for (`safe` is False), nothing is cached: no policy can know beforehand.
         """
-        scores = np.nan_to_num(np.asarray(scores, float))
+        scores = definite(scores)
         number, every = len(scores), np.arange(len(scores))
         cache = np.zeros(scores.shape, bool)
         if not self.safe:
@@ -216,7 +231,7 @@ class Station:
         hits = self.hits(slots, caches)
         at_edge = hits if e.serve_all_hits else hits & np.asarray(raw.at_edge, bool)
         least, most = e.min_steps, e.curves.most
-        wish = np.clip(np.nan_to_num(np.asarray(raw.steps, float)), least, most)
+        wish = np.clip(definite(raw.steps), least, most)
         if least > 0 and not e.serve_all_hits and self.users * least > e.steps_per_slot:
             rank = np.argsort(np.argsort(-np.where(at_edge, wish, -1.0), axis=1, kind="stable"), axis=1)
             at_edge = at_edge & (rank < np.floor(e.steps_per_slot / least + 1e-9))
@@ -234,7 +249,7 @@ class Station:
 
 
 def _amend_shares(raw: np.ndarray, mbit: np.ndarray) -> np.ndarray:
-    share = np.nan_to_num(np.asarray(raw, float))
+    share = definite(raw)
     share = np.where(mbit > 0, np.where(share > 0, share, SMALLEST_SHARE), 0.0)
     total = share.sum(axis=1, keepdims=True)
     return share / np.maximum(total, 1.0)

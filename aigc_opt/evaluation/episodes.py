@@ -291,6 +291,8 @@ def _numbers(value: Any, shape: tuple[int, ...], origin: str, what: str) -> np.n
         raise InputError(origin, [f"{what} must return numbers, got {type(value).__name__}"]) from None
     if found.shape != shape:
         raise InputError(origin, [f"{what} must return an array of shape {list(shape)}, got {list(found.shape)}"])
+    if np.isnan(found).any():
+        raise InputError(origin, [f"{what} must return numbers, got NaN"])
     return found
 
 

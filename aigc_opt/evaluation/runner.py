@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from aigc_opt.control import Control
 from aigc_opt.errors import InputError
 from aigc_opt.evaluation.episodes import Episodes, Setting
 from aigc_opt.evaluation.nonanticipative import REPLICATIONS, SLOTS, TRAINING_SLOTS, Nonanticipative, nonanticipative
@@ -166,11 +167,13 @@ def _play(
 
 
 class _Workers:
-    """Processes, or with one worker this one."""
+    """Processes, or with one worker this one, where every solve catches Ctrl-C: after each call it is asked for."""
 
     def __init__(self, number: int):
         self.number = number
         self.pool: ProcessPoolExecutor | None = None
+        self.control = Control()
+        self.open = ExitStack()
 
     def __enter__(self) -> _Workers:
         if self.number > 1:
@@ -180,9 +183,12 @@ class _Workers:
                 self.pool = ProcessPoolExecutor(self.number, context, initializer=_start_worker)
                 # Processes take the environment when they start, which is at the first call.
                 list(self.pool.map(time.sleep, [0.05] * self.number))
+        else:
+            self.open.enter_context(self.control.catching_interrupts())
         return self
 
     def __exit__(self, kind: Any, *rest: Any) -> None:
+        self.open.close()
         if self.pool is not None:
             running = list((self.pool._processes or {}).values())
             self.pool.shutdown(wait=kind is None, cancel_futures=True)
@@ -193,15 +199,21 @@ class _Workers:
     def map(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Call a function for each tuple of arguments; results in order."""
         if self.pool is None:
-            return [function(*call) for call in calls]
+            return [self._heard(function(*call)) for call in calls]
         return [future.result() for future in [self.pool.submit(function, *call) for call in calls]]
+
+    def _heard(self, found: Any) -> Any:
+        """Return what was found, unless Ctrl-C came meanwhile: it may be a part only."""
+        if self.control.interrupted:
+            raise KeyboardInterrupt
+        return found
 
     def play(self, setting: Setting, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
         """Play episodes; records as they end."""
         if self.pool is None:
             episodes = Episodes(setting)
             for e in numbers:
-                yield episodes.play(e)
+                yield self._heard(episodes.play(e))
             return
         key = os.urandom(8)
         for future in as_completed([self.pool.submit(_play_one, key, setting, e) for e in numbers]):
@@ -270,7 +282,14 @@ class _Journal:
         self.path, self.key = Path(path), key
 
     def records(self, number: int) -> dict[int, dict[str, Any]]:
-        """Return what an earlier run of the same evaluation left, and begin anew where it was another one."""
+        """Return what an earlier run of the same evaluation left.
+
+        Raises
+        ------
+        InputError
+            If it holds episodes of another one.
+
+        """
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -280,7 +299,10 @@ class _Journal:
             same = bool(lines) and json.loads(lines[0]).get("key") == self.key
         except (json.JSONDecodeError, AttributeError):
             same = False
-        for line in lines[1:] if same else []:
+        if len(lines) > 1 and not same:
+            words = "holds episodes of another evaluation (other policies, instance, seed, --strict or --time-limit)"
+            raise InputError(str(self.path), [f"{words}: name another output, or remove it"])
+        for line in lines[1:]:
             try:
                 record = json.loads(line)
             except json.JSONDecodeError:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from aigc_opt.envs.station import definite
 from aigc_opt.errors import InputError, MissingSolverError
 
 Act = Callable[[np.ndarray], np.ndarray]
@@ -111,6 +112,6 @@ def probe(act: Act, sizes: dict[str, int]) -> list[tuple[str, Any]]:
 
 def choice(answer: np.ndarray, number: int) -> int:
     """Return the chosen one of so many: an integer is it, else the highest score."""
-    answer = np.asarray(answer)
+    answer = definite(answer)
     chosen = int(answer.reshape(-1)[0]) if answer.size == 1 else int(answer.argmax())
     return min(max(chosen, 0), number - 1)

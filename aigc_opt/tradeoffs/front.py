@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aigc_opt.api import solve
+from aigc_opt.control import Control
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.files import loaded
@@ -209,6 +209,7 @@ def front(
     Returns
     -------
     Front
+        On Ctrl-C what is proven by the sums that were solved.
 
     Raises
     ------
@@ -226,7 +227,7 @@ def front(
     if faults:
         raise InputError("front", faults)
     others = tuple(name for name in problem.terms if name != term)
-    began = time.perf_counter()
+    control = Control()
     solved: list[Solved] = []
 
     def add(a: float, b: float) -> Solved | None:
@@ -240,28 +241,30 @@ def front(
         point = terms[term], sum(terms[name] for name in others)
         solved.append(Solved((a / (a + b), b / (a + b)), bound, point, result.solution))
         if progress is not None:
-            progress(min(points, len(_efficient(np.array([p.point for p in solved])))), points, _since(began))
+            found = len(_efficient(np.array([p.point for p in solved])))
+            progress(min(points, found), points, control.elapsed_s)
         return solved[-1]
 
     def made() -> Front:
-        return Front((term, " + ".join(others)), tuple(solved), _since(began))
+        return Front((term, " + ".join(others)), tuple(solved), control.elapsed_s)
 
-    first = add(1.0, 1.0)
-    if first is None:
-        raise InputError(instance.name, ["has no interval at its own weights: infeasible, or stopped too early"])
-    size = [abs(value) or 1.0 for value in first.point]
-    for a, b in ((1.0, END), (END, 1.0)):
-        if add(a / size[0], b / size[1]) is None:
-            return made()
-    tried: set[Ends] = set()
-    while len(found := made().points) < points and len(solved) < 2 * points:
-        segments = _segments(made(), found, gap)
-        fresh = [(pair, weights) for _, pair, weights in segments if pair not in tried]
-        if not fresh:
-            break
-        tried.add(fresh[0][0])
-        if add(*fresh[0][1]) is None:
-            break
+    with control.catching_interrupts():
+        first = add(1.0, 1.0)
+        if first is None:
+            raise InputError(instance.name, ["has no interval at its own weights: infeasible, or stopped too early"])
+        size = [abs(value) or 1.0 for value in first.point]
+        for a, b in ((1.0, END), (END, 1.0)):
+            if control.interrupted or add(a / size[0], b / size[1]) is None:
+                return made()
+        tried: set[Ends] = set()
+        while len(found := made().points) < points and len(solved) < 2 * points and not control.interrupted:
+            segments = _segments(made(), found, gap)
+            fresh = [(pair, weights) for _, pair, weights in segments if pair not in tried]
+            if not fresh:
+                break
+            tried.add(fresh[0][0])
+            if add(*fresh[0][1]) is None:
+                break
     return made()
 
 
@@ -303,10 +306,6 @@ def weighted(instance: Instance, factors: Mapping[str, float]) -> Instance:
             for user in data["users"]
         ]  # fmt: skip
     return type(instance).from_dict(data, instance.name)
-
-
-def _since(began: float) -> float:
-    return time.perf_counter() - began
 
 
 def _efficient(points: np.ndarray) -> np.ndarray:

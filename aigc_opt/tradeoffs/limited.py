@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from aigc_opt.control import Control
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.files import loaded
@@ -91,7 +91,9 @@ def epsilon_constraint(
         faults.append(f"limits must name other terms than {term}, at least one")
     if faults:
         raise InputError("epsilon_constraint", faults)
-    return _Limited(instance, problem, term, dict(limits), method, gap, time_limit).run(rounds)
+    work = _Limited(instance, problem, term, dict(limits), method, gap, time_limit)
+    with work.control.catching_interrupts():
+        return work.run(rounds)
 
 
 class _Limited:
@@ -112,7 +114,7 @@ class _Limited:
         self.limit = np.array(list(limits.values()), float)
         self.cuts: list[tuple[float, np.ndarray]] = []  # f, f_k - limit_k of points met
         self.best: tuple[dict[str, float], Solution] | None = None
-        self.lower, self.solved, self.began = -np.inf, 0, time.perf_counter()
+        self.lower, self.solved, self.control = -np.inf, 0, Control()
 
     def _sum(self, own: float, prices: np.ndarray) -> float:
         """Solve a weighted sum; return its bound less the limits' share, -inf where there is none."""
@@ -139,12 +141,12 @@ class _Limited:
             only[k] = 1.0
             if self._sum(0.0, only) > 1e-9 * abs(self.limit[k]):
                 return self._result(Status.INFEASIBLE)
-            if not self.cuts:
-                return self._result(Status.UNKNOWN)
+            if not self.cuts or self.control.interrupted:
+                return self._result(Status.UNKNOWN if self.best is None else Status.FEASIBLE)
         prices = np.zeros(len(self.limit))
         for _ in range(rounds):
             self.lower = max(self.lower, self._sum(1.0, prices))
-            if self._closed():
+            if self._closed() or self.control.interrupted:
                 break
             following = self._kelley()
             if following is None or np.allclose(following, prices, rtol=1e-9, atol=0):
@@ -176,7 +178,7 @@ class _Limited:
         return found.x[1:] if found.status == 0 else None
 
     def _result(self, status: Status) -> Constrained:
-        seconds = time.perf_counter() - self.began
+        seconds = self.control.elapsed_s
         if status is Status.INFEASIBLE:
             return Constrained(status, None, None, None, None, self.solved, seconds)
         terms, solution = self.best if self.best is not None else (None, None)

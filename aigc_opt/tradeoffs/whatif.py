@@ -265,6 +265,7 @@ def value_of_capacity(
     -------
     DataFrame
         One row a path: ``capacity``, ``more``, ``fall_at_least``, ``fall_at_most``, and the latter two for one unit.
+        On Ctrl-C the rows that are done.
 
     Raises
     ------
@@ -293,15 +294,18 @@ def value_of_capacity(
             raise InputError(of.name, ["has no interval: infeasible, or stopped too early"])
         return result.lower_bound, result.objective, result.solution
 
-    lower, upper, start = interval(instance, None)
     rows = []
-    for done, path in enumerate(paths):
-        if progress is not None:
-            progress(done + 1, len(paths) + 1, control.elapsed_s)
-        raised = now[path] * (1 + more)
-        new_lower, new_upper, _ = interval(Varied(instance, {path: (raised,)}).at((raised,)), start)
-        least, most = lower - new_upper, upper - new_lower
-        added = raised - now[path]
-        rows.append((path, now[path], added, least, most, least / added, most / added))
+    with control.catching_interrupts():
+        lower, upper, start = interval(instance, None)
+        for done, path in enumerate(paths):
+            if control.interrupted:
+                break
+            if progress is not None:
+                progress(done + 1, len(paths) + 1, control.elapsed_s)
+            raised = now[path] * (1 + more)
+            new_lower, new_upper, _ = interval(Varied(instance, {path: (raised,)}).at((raised,)), start)
+            least, most = lower - new_upper, upper - new_lower
+            added = raised - now[path]
+            rows.append((path, now[path], added, least, most, least / added, most / added))
     columns = ["path", "capacity", "more", "fall_at_least", "fall_at_most", "per_unit_at_least", "per_unit_at_most"]
     return pd.DataFrame(rows, columns=columns).set_index("path")

@@ -58,6 +58,14 @@ def test_gymnasium_accepts_it(examples, name):
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
 
 
+@pytest.mark.parametrize("name", IDS)
+def test_nan_is_no_action(examples, name):
+    env = gymnasium.make(f"aigc_opt/{name}-v0", instance=examples / f"{IDS[name]}.json").unwrapped
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match="NaN"):
+        env.step(np.full(env.action_space.shape, np.nan))
+
+
 @pytest.mark.parametrize("make", [JointEnv, CachingEnv, AllocationEnv])
 @pytest.mark.parametrize(
     "law",

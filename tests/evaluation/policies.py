@@ -25,6 +25,14 @@ def fails(view):
     raise ZeroDivisionError("by accident")
 
 
+def undefined(view):
+    return np.full(view.station.models, np.nan)
+
+
+def undefined_placement(view):
+    return np.full(view.stored.shape, np.nan), np.ones(view.stored.shape)
+
+
 class Equal:
     """Equal shares with the popular cache."""
 
@@ -34,6 +42,14 @@ class Equal:
     def allocate(self, view):
         grants = equal_grants(view.station, view.now, view.cache[None])
         return {name: getattr(grants, name)[0] for name in grants.__dataclass_fields__}
+
+
+class Undefined(Equal):
+    """Steps that are no numbers."""
+
+    def allocate(self, view):
+        grants = super().allocate(view)
+        return grants | {"steps": np.nan * grants["steps"]}
 
 
 class Clairvoyant:

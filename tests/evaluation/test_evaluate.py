@@ -156,11 +156,13 @@ def test_resumes_where_it_was_killed(process, tmp_path, monkeypatch):
         assert ours["cost"] == theirs["cost"] and ours["gap"] == theirs["gap"]
 
 
-def test_a_journal_of_another_evaluation_is_not_used(process, tmp_path):
+def test_a_journal_of_another_evaluation_is_left_alone(process, tmp_path):
     journal = tmp_path / "journal"
-    for seed in (0, 1):
-        journal.write_text(json.dumps({"key": "of another"}) + '\n{"episode": 0}\n')
-        assert evaluate(process, ["lru"], episodes=1, seed=seed, journal=journal).to_dict()["episodes"] == 1
+    text = json.dumps({"key": "of another"}) + '\n{"episode": 0}\n'
+    journal.write_text(text)
+    with pytest.raises(aigc_opt.InputError, match="journal: holds episodes of another evaluation"):
+        evaluate(process, ["lru"], episodes=1, journal=journal)
+    assert journal.read_text() == text
 
 
 def test_interrupted_it_reports_what_it_has(process, monkeypatch):
@@ -187,6 +189,15 @@ def test_refused_episodes_are_never_averaged_in(process):
     assert {v["constraint"] for v in refused["violations"]} == {"storage"}
     assert {v["episode"] for v in refused["violations"]} == {0, 1}
     assert fine["feasible_episodes"] == 2
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("policy", [policies.undefined, policies.Undefined, policies.undefined_placement])
+def test_nan_is_no_decision(process, examples, policy, strict):
+    """What a policy that has lost its weights answers is not amended into something that looks fine."""
+    instance = examples / "deployment-small.json" if policy is policies.undefined_placement else process
+    with pytest.raises(aigc_opt.InputError, match=r"policy lost: .*NaN"):
+        evaluate(instance, {"lost": policy}, strict=strict)
 
 
 def test_allocation_alone(process):
@@ -267,6 +278,26 @@ def test_errors_of_policies(process, capsys, policy, message):
     assert main(words) == 2
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("EMPTY", "holds no agent (there is no agent.json in it) and no decisions (0.json and so on)"),
+        ("EMPTY:cache", "must be the folder of an agent, but there is no agent.json in it"),
+        ("EMPTY/missing:cache", "must be the folder of an agent, but there is no such folder"),
+        ("EMPTY/missing", "there is no such file or folder"),
+        ("missing-agent:cache", "there is no module 'missing-agent', and no folder 'missing-agent' with an agent"),
+        ("nosuch", "must be a known name, module:name, a model file, an agent's folder or decisions, got 'nosuch'"),
+    ],
+)
+def test_errors_of_agents_speak_of_agents(process, capsys, tmp_path, policy, message):
+    (tmp_path / "empty").mkdir()
+    policy = policy.replace("EMPTY", str(tmp_path / "empty"))
+    words = ["evaluate", str(process), "--policy", policy, "--episodes", "1", "--workers", "1", "--quiet"]
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert err.endswith(f": {message}\n") and err.count("\n") == 1
 
 
 def test_errors_of_arguments(process, examples):

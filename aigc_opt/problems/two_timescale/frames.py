@@ -18,7 +18,7 @@ from aigc_opt.control import Control
 from aigc_opt.problems.two_timescale.episode import Episode
 from aigc_opt.problems.two_timescale.slot_dual import Response, slot_dual
 from aigc_opt.problems.two_timescale.slot_exact import Allocation, Jobs, solve_jobs
-from aigc_opt.reuse import table
+from aigc_opt.reuse import Table, table
 
 ROWS_AT_ONCE = 20_000
 """Slots whose duals are computed together: a bound on memory."""
@@ -67,6 +67,7 @@ class Frames:
         self.free = self.asked & self.free_hits
         self.fits = episode.size_gb <= episode.storage_gb
         self.batch = max(1, ROWS_AT_ONCE // episode.slots)
+        self._tables: dict[tuple[str | float, ...], Table | None] = {}
 
     def rows(self, frames: np.ndarray) -> np.ndarray:
         """Return slots of these frames, shape (n K,)."""
@@ -217,10 +218,11 @@ class Frames:
         switching have no part in them.
         """
         e, c = self.episode, self.episode.curves
-        kept = None
-        if codes.dtype == np.int64:
+        if (name, *parts) not in self._tables:  # to find it takes a hash of the whole episode
             of_curves = (getattr(c, field.name) for field in fields(c))
-            kept = table(name, *parts, e.steps_per_slot, self.free_hits, e.model, e.cloud, *of_curves)
+            found = table(name, *parts, e.steps_per_slot, self.free_hits, e.model, e.cloud, *of_curves)
+            self._tables[name, *parts] = found if codes.dtype == np.int64 else None
+        kept = self._tables[name, *parts]
         return solve(np.arange(len(codes)))[0] if kept is None else kept.rows(codes, solve)
 
     def _parts(self, number: int) -> list[slice]:

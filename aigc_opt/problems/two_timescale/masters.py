@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 
 from aigc_opt.decomposition.benders import Rows
 from aigc_opt.problems.two_timescale.frames import Frames
@@ -100,6 +99,8 @@ class Masters:
         upper: np.ndarray,
         cost: np.ndarray | None = None,
     ) -> Rows:
+        import scipy.sparse as sp  # here: as in `program`
+
         number, models = grad.shape
         columns, values, rows = self.cached[frame].ravel(), grad.ravel(), np.repeat(np.arange(number), models)
         if cost is not None:
