@@ -125,7 +125,9 @@ class _Pool:
 
 
 def tightened(
-    built: DeploymentProgram, control: Control, on_point: Callable[[LinearProgram, np.ndarray], None] | None = None
+    built: DeploymentProgram,
+    control: Control,
+    on_point: Callable[[LinearProgram, np.ndarray, np.ndarray], None] | None = None,
 ) -> tuple[LinearProgram, float]:
     """Add inequalities to an instance's program until its relaxation rises no more.
 
@@ -134,7 +136,7 @@ def tightened(
     Parameters
     ----------
     on_point : callable, optional
-        Called with each program whose relaxation was solved, and that relaxation's point.
+        Called with each program whose relaxation was solved, that relaxation's point, and its multipliers of the rows.
 
     Returns
     -------
@@ -166,7 +168,7 @@ def tightened(
         if outcome.answer is not Answer.OPTIMAL or outcome.x is None:
             break
         if on_point is not None:
-            on_point(program, outcome.x)
+            on_point(program, outcome.x, outcome.row_duals)
         rows = [row for pool in pools if control.stop is None for row in pool.rows(outcome.x)]
         if not rows or control.stop is not None:
             break

@@ -13,13 +13,15 @@ from aigc_opt.errors import SolverError
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment import heuristics
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
+from aigc_opt.problems.deployment.branch_and_price import Columns, Node, ascend, branch, root
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.cuts import tightened
 from aigc_opt.problems.deployment.feature_aware import CLEARINGS, select
 from aigc_opt.problems.deployment.lagrangian import lagrangian
 from aigc_opt.problems.deployment.monolith import monolith
-from aigc_opt.problems.deployment.neighbourhoods import improve
+from aigc_opt.problems.deployment.neighbourhoods import PART_S, improve
 from aigc_opt.problems.deployment.routing import complete
+from aigc_opt.problems.deployment.servers import Servers
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.program import LinearProgram
@@ -42,6 +44,18 @@ sooner as they are."""
 TOO_LARGE = 2000
 """Slots x servers x models from which on all the time goes to the relaxation and to parts of the program: branch and
 bound of the whole does not raise the bound there."""
+
+TREE_SEARCH_SHARE = 0.1
+"""The same where a tree follows, whose nodes show other neighbourhoods."""
+
+WIDE = 0.001
+"""Relative gap from which on whole servers are priced (`branch_and_price`); HiGHS closes a smaller one sooner."""
+
+PRICINGS = 60
+"""Evaluations of whole servers' dual that there has to be time for, before they are priced."""
+
+NODES_A_SEARCH = 10
+"""Nodes of the tree from one search of a part around the best point to the next."""
 
 BEYOND_LINEAR = 8000
 """Slots x servers x models from which on the bound comes from prices (`lagrangian`), not from a linear program."""
@@ -97,12 +111,14 @@ def heuristic(place: Place) -> Callable[[Task], Found]:
 
 
 def exact(task: Task) -> Found:
-    """Tightened relaxation, then branch and bound by HiGHS on it, started from the feature-aware selection.
+    """Tightened relaxation, then branch and price over whole servers, or branch and bound by HiGHS on the relaxation.
 
-    Beyond `BEYOND_LINEAR` the same interval comes from `lagrangian` sooner.
+    Beyond `BEYOND_LINEAR` the same interval comes from `lagrangian` sooner. Whole servers are priced where the gap is
+    still wide and what fits on each of them can be listed (`Servers.of`).
 
-    The lower bound is the best of the dual bounds evaluated on the way and HiGHS's; the certificate says which. The
-    point is a placement of HiGHS, rounded, with its routing solved again exactly, or the starting one if better.
+    The lower bound is the best of the dual bounds evaluated on the way, and the tree's or HiGHS's; the certificate says
+    which. The point is a placement found in parts of the program, at prices, or by HiGHS, rounded, with its routing
+    solved again exactly, or the starting one if better.
     """
     instance, control = task.instance, task.control
     size = int(np.prod(instance.shape))
@@ -138,14 +154,47 @@ def exact(task: Task) -> Found:
     built.program.warn_of_magnitudes()
     control.report(f"program: {built.program.cost.size} columns, {built.program.row_upper.size} rows")
     relaxations: list[tuple[LinearProgram, np.ndarray]] = []
+    multipliers: list[np.ndarray] = []
+    trees: list[tuple[Columns, Node]] = []
     known = threading.Event()  # there is a relaxation, or there will be none
 
     def relaxed() -> tuple[LinearProgram, np.ndarray] | None:
         return relaxations[-1] if relaxations else None
 
-    def keep(program: LinearProgram, x: np.ndarray) -> None:
+    def keep(program: LinearProgram, x: np.ndarray, row_duals: np.ndarray) -> None:
         relaxations.append((program, built.placement_values(x)))
+        multipliers.append(row_duals)
         known.set()
+
+    def cutoff() -> float:
+        """Bound from which on the gap is closed, a little above it for rounding."""
+        return best[0] - 0.999 * task.gap * abs(best[0])
+
+    def bounding(within: Control) -> tuple[LinearProgram, float]:
+        """Tighten the relaxation; where that leaves a wide gap, price whole servers."""
+        program, dual = tightened(built, within, keep)
+        gap = gap_of(best[0], dual)
+        if within.stop is not None or not multipliers or gap is None or gap <= max(task.gap, WIDE):
+            return program, dual
+        servers = Servers.of(instance, costs)
+        if servers is None:
+            return program, dual
+        began = control.elapsed_s
+        columns, node = root(servers, *built.prices(multipliers[-1]))
+        control.report("bound: whole servers", lower_bound=node.bound)
+        if PRICINGS * (control.elapsed_s - began) > within.remaining_s:
+            return program, max(dual, node.bound)
+
+        begun = node.bound
+
+        def priced(node: Node) -> None:
+            if node.bound > begun:  # before that the master has too few columns to show anything
+                relaxations.append((program, node.values))
+            control.report("bound: whole servers, prices", lower_bound=node.bound)
+
+        node = ascend(columns, node, within, on_node=priced)
+        trees.append((columns, node))
+        return program, max(dual, node.bound)
 
     def search(within: Control) -> None:
         improve(built, relaxed, lambda: best[1], offer, within, task.seed, max(task.gap, 1e-4))
@@ -163,7 +212,7 @@ def exact(task: Task) -> Found:
         selection(first)
     else:
         with ThreadPoolExecutor(1) as beside:
-            tightening = beside.submit(tightened, built, first, keep)
+            tightening = beside.submit(bounding, first)
             tightening.add_done_callback(lambda _: known.set())
             selection(control.part(SELECTION_SHARE))
             while control.stop is None and not known.wait(0.1):
@@ -175,10 +224,27 @@ def exact(task: Task) -> Found:
         return Found(None, least, Proof.DUAL, control.stop)
     gap = gap_of(best[0], least)
     if control.stop is None and (gap is None or gap > task.gap) and size >= WORTH_PARTS:
-        search(control.part(NEIGHBOURHOOD_SHARE))
+        search(control.part(TREE_SEARCH_SHARE if trees else NEIGHBOURHOOD_SHARE))
         gap = gap_of(best[0], least)
     if control.stop is not None or (gap is not None and gap <= task.gap):
         return Found(best[1], least, Proof.DUAL, control.stop)
+    if trees:
+        columns, node = trees[-1]
+        nodes = 0
+
+        def visit(node: Node, paths: list[np.ndarray]) -> None:
+            nonlocal nodes
+            nodes += 1
+            offer(*columns.servers.placement(paths), "branch and price: better point")
+            stored, loaded = np.round(node.values).astype(np.int8)
+            offer(stored, loaded, "branch and price: better point")
+            relaxations.append((program, node.values))
+            if nodes % NODES_A_SEARCH == 0:
+                search(control.part(1.0, PART_S))
+
+        found = branch(columns, node, control, cutoff, visit)
+        proof = Proof.ENUMERATION if found > least else Proof.DUAL
+        return Found(best[1], max(least, found), proof, control.stop)
 
     outcome = Highs(program).solve(
         task.gap,
