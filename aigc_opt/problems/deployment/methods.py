@@ -45,11 +45,9 @@ TOO_LARGE = 2000
 """Slots x servers x models from which on all the time goes to the relaxation and to parts of the program: branch and
 bound of the whole does not raise the bound there."""
 
-TREE_SEARCH_SHARE = 0.1
-"""The same where a tree follows, whose nodes show other neighbourhoods."""
-
-WIDE = 0.001
-"""Relative gap from which on whole servers are priced (`branch_and_price`); HiGHS closes a smaller one sooner."""
+TREE_SEARCH_SHARE = 0.2
+TREE_SEARCH_S = 4 * PART_S
+"""The same, and seconds at most, where a tree follows, whose nodes show other neighbourhoods."""
 
 PRICINGS = 60
 """Evaluations of whole servers' dual that there has to be time for, before they are priced."""
@@ -157,9 +155,10 @@ def exact(task: Task) -> Found:
     multipliers: list[np.ndarray] = []
     trees: list[tuple[Columns, Node]] = []
     known = threading.Event()  # there is a relaxation, or there will be none
+    priced = threading.Event()  # whole servers have their best prices: a search beside that has to end
 
     def relaxed() -> tuple[LinearProgram, np.ndarray] | None:
-        return relaxations[-1] if relaxations else None
+        return relaxations[-1] if relaxations and not priced.is_set() else None
 
     def keep(program: LinearProgram, x: np.ndarray, row_duals: np.ndarray) -> None:
         relaxations.append((program, built.placement_values(x)))
@@ -171,33 +170,33 @@ def exact(task: Task) -> Found:
         return best[0] - 0.999 * task.gap * abs(best[0])
 
     def bounding(within: Control) -> tuple[LinearProgram, float]:
-        """Tighten the relaxation; where that leaves a wide gap, price whole servers."""
-        program, dual = tightened(built, within, keep)
-        gap = gap_of(best[0], dual)
-        if within.stop is not None or not multipliers or gap is None or gap <= max(task.gap, WIDE):
-            return program, dual
+        """Price whole servers from the relaxation's prices on; where they are too large, tighten the relaxation."""
         servers = Servers.of(instance, costs)
         if servers is None:
+            return tightened(built, within, keep)
+        program, dual = tightened(built, within, keep, 0)
+        if not multipliers or within.stop is not None:
             return program, dual
         began = control.elapsed_s
         columns, node = root(servers, *built.prices(multipliers[-1]))
         control.report("bound: whole servers", lower_bound=node.bound)
         if PRICINGS * (control.elapsed_s - began) > within.remaining_s:
+            program, dual = tightened(built, within, keep)
             return program, max(dual, node.bound)
-
         begun = node.bound
 
-        def priced(node: Node) -> None:
+        def show(node: Node) -> None:
             if node.bound > begun:  # before that the master has too few columns to show anything
                 relaxations.append((program, node.values))
             control.report("bound: whole servers, prices", lower_bound=node.bound)
 
-        node = ascend(columns, node, within, on_node=priced)
+        node = ascend(columns, node, within, on_node=show)
         trees.append((columns, node))
+        priced.set()
         return program, max(dual, node.bound)
 
-    def search(within: Control) -> None:
-        improve(built, relaxed, lambda: best[1], offer, within, task.seed, max(task.gap, 1e-4))
+    def search(within: Control, seed: int = task.seed) -> None:
+        improve(built, relaxed, lambda: best[1], offer, within, seed, max(task.gap, 1e-4))
 
     # Point and bound do not need each other at first, and HiGHS computes without Python's lock: they share the time.
     # Branch and bound of a large program would not raise the bound further in any time that is left.
@@ -219,12 +218,13 @@ def exact(task: Task) -> Found:
                 pass
             search(first)
             program, dual = tightening.result()
+            priced.clear()
     least = max(least, dual)
     if best is None:
         return Found(None, least, Proof.DUAL, control.stop)
     gap = gap_of(best[0], least)
     if control.stop is None and (gap is None or gap > task.gap) and size >= WORTH_PARTS:
-        search(control.part(TREE_SEARCH_SHARE if trees else NEIGHBOURHOOD_SHARE))
+        search(control.part(TREE_SEARCH_SHARE, TREE_SEARCH_S) if trees else control.part(NEIGHBOURHOOD_SHARE))
         gap = gap_of(best[0], least)
     if control.stop is not None or (gap is not None and gap <= task.gap):
         return Found(best[1], least, Proof.DUAL, control.stop)
@@ -240,7 +240,7 @@ def exact(task: Task) -> Found:
             offer(stored, loaded, "branch and price: better point")
             relaxations.append((program, node.values))
             if nodes % NODES_A_SEARCH == 0:
-                search(control.part(1.0, PART_S))
+                search(control.part(1.0, PART_S), task.seed + nodes)
 
         found = branch(columns, node, control, cutoff, visit)
         proof = Proof.ENUMERATION if found > least else Proof.DUAL
