@@ -31,6 +31,7 @@ from aigc_opt.result import (
     record_violations,
     result_faults,
     result_from_dict,
+    slight_excess,
     status_of,
 )
 
@@ -210,6 +211,8 @@ def check(instance: Instance | str | os.PathLike[str], solution: Solution | Resu
     checked = problem.check(instance, point)
     if data is None:
         return checked
+    if (words := slight_excess(data, checked)) is not None:
+        warnings.warn(words, stacklevel=2)
     return Check(checked.objective, checked.terms, checked.violations + tuple(record_violations(data, checked)))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from aigc_opt.control import Control
 from aigc_opt.problems.two_timescale.episode import Episode
 from aigc_opt.problems.two_timescale.frames import Frames
+from aigc_opt.problems.two_timescale.slot_dual import FITS
 
 MOVES_PER_ROUND = 12
 """Of all flips and swaps of a cache the most promising so many are valued."""
@@ -39,8 +40,12 @@ def popular_caches(episode: Episode) -> np.ndarray:
 
 def with_room_for_steps(frames: Frames, caches: np.ndarray) -> np.ndarray:
     """Empty those caches (T, M) whose hits must be given more steps than there are."""
-    at = np.arange(frames.episode.frames)
-    _, fits, _ = frames.dual(at, caches.astype(float))
+    e = frames.episode
+    if frames.free_hits:
+        return caches
+    hit = caches[np.repeat(np.arange(e.frames), e.slots)[:, None], frames.wanted] & frames.asked
+    least = e.curves.least * np.count_nonzero(hit, axis=1).reshape(e.frames, e.slots)
+    fits = (least <= e.steps_per_slot + FITS * max(e.steps_per_slot, 1.0)).all(axis=1)
     return caches & fits[:, None]
 
 
