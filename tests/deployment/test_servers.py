@@ -169,7 +169,6 @@ def test_whole_servers_prove_more_than_inequalities():
 
 def test_exact_closes_by_branch_and_price(monkeypatch):
     monkeypatch.setattr(methods, "WORTH_PARTS", 50)
-    monkeypatch.setattr(methods, "WIDE", 0.0)
     instance = generate_deployment(3, 6, 6, seed=2)
     result = aigc_opt.solve(instance, gap=1e-5)
     best = Highs(DeploymentProgram(instance).program).solve(gap=1e-9).objective
