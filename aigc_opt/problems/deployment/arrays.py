@@ -155,6 +155,17 @@ class DeploymentProgram:
             yield self._placement[1][:, j], costs.memory_gb, float(costs.gpu_memory_gb[j])
             yield self._placement[0][:, j], costs.size_gb, float(costs.storage_gb[j])
 
+    def prices(self, row_duals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return prices of demands, per request, shape (D,), and of joules, shape (T, E), from multipliers of the rows.
+
+        The demands stand slot by slot, then by origin and model, as everywhere where there are arrivals.
+        """
+        blocks = {block.name: slice(block.start, block.stop) for block in self.program.rows}
+        joules = np.zeros(self.instance.shape[:2])
+        powered = np.isfinite(self._costs.energy_j)
+        joules[:, powered] = np.maximum(0.0, -row_duals[blocks["energy"]]).reshape(len(joules), -1)
+        return np.maximum(0.0, row_duals[blocks["served"]] / self.instance.arrivals[self._demand]), joules
+
     def free_around(self, solution: DeploymentSolution, part: np.ndarray) -> np.ndarray:
         """Say which columns may change when a `part` (T, E, M) of a solution's places does, shape (n,) of bool.
 
