@@ -38,6 +38,10 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
 
 
+POINTLESS = (Status.BOUND_ONLY, Status.INFEASIBLE, Status.UNKNOWN)
+"""What a result without a solution may say of itself."""
+
+
 class Proof(StrEnum):
     """Why a lower bound holds: nothing, a solver's word, weak duality evaluated here, every discrete choice covered."""
 
@@ -154,9 +158,13 @@ CONTRADICTION = 1e-6
 """A lower bound this far (relative) above a checked point is not rounding: one of the two is wrong."""
 
 
-def contradicts(lower_bound: float, objective: float) -> bool:
+ROUNDING = 1e-9
+"""Differences of relative size that different orders of the same sums, or 10 digits written, explain."""
+
+
+def contradicts(lower_bound: float, objective: float, relative: float = CONTRADICTION) -> bool:
     """Whether a lower bound is above a checked point by more than the checker's tolerance explains."""
-    return lower_bound - objective > CONTRADICTION * max(1e-6, abs(objective))
+    return lower_bound - objective > relative * max(1e-6, abs(objective))
 
 
 def status_of(objective: float | None, lower_bound: float | None, tolerance: float) -> Status:
@@ -277,7 +285,7 @@ def result_faults(data: dict[str, Any], instance: Instance) -> Iterable[Fault]:
             f"this is the result of another instance ({describe(name)}, {quote(head['sha256'][:12])}...), "
             f"not of {instance.name!r} ({instance.sha256[:12]}...)",
         )
-    for key in ("objective", "lower_bound"):
+    for key in ("objective", "lower_bound", "gap", "gap_tolerance"):
         value = data.get(key)
         if value is not None and not is_real(value):
             yield Fault(key, f"must be a finite number or null, got {describe(value)}")
@@ -285,7 +293,11 @@ def result_faults(data: dict[str, Any], instance: Instance) -> Iterable[Fault]:
     if terms is not None and not (isinstance(terms, dict) and all(map(is_real, terms.values()))):
         yield Fault("terms", "must be an object of finite numbers or null")
     if data.get("solution") is None:
-        yield Fault("solution", "this result has no solution")
+        status = data.get("status")
+        claim = f" (status {status})" if status in POINTLESS else ""
+        if status == Status.INFEASIBLE:
+            claim = f": it says that no point exists{claim}"
+        yield Fault("solution", f"this result has no solution to check{claim}")
 
 
 def result_from_dict(data: dict[str, Any], instance: Instance, solution: Solution, origin: str) -> Result:
@@ -320,7 +332,11 @@ def result_from_dict(data: dict[str, Any], instance: Instance, solution: Solutio
 
 
 def record_violations(data: dict[str, Any], check: Check) -> list[Violation]:
-    """Where a result's own numbers contradict what the checker recomputed (tolerance 1e-6 relative)."""
+    """Where a result's own numbers contradict what the checker recomputed (tolerance 1e-6 relative), or each other.
+
+    Its gap must be that of its objective and its bound, and its status what these and the solution make of it. A status
+    that claims less than it could (``feasible`` where the gap is small) is no contradiction, nor is what is not there.
+    """
     found = []
 
     def differs(recorded: float | None, computed: float | None, scale: float) -> float:
@@ -344,9 +360,36 @@ def record_violations(data: dict[str, Any], check: Check) -> list[Violation]:
         if amount := differs(recorded.get(key), term, max(scale, abs(term or 0.0))):
             note(f"terms.{key}", amount)
     bound = data.get("lower_bound")
-    if bound is not None and objective is not None and bound > objective + 1e-6 * scale:
+    if bound is not None and objective is not None and contradicts(bound, objective):
         note("lower_bound", bound - objective)
+    gap = gap_of(data.get("objective"), bound)
+    if "gap" in data and (amount := differs(data["gap"], gap, 1.0)):
+        note("gap", amount)
+    status, tolerance = data.get("status"), data.get("gap_tolerance")
+    if status in POINTLESS:
+        note("status", math.inf)  # there is a solution
+    elif status == Status.OPTIMAL:
+        excess = math.inf if gap is None else gap - (gap if tolerance is None else tolerance)
+        if excess > ROUNDING:
+            note("status", excess)
     return found
+
+
+def slight_excess(data: dict[str, Any], check: Check) -> str | None:
+    """Say that a result's bound is above its point, though by no more than the tolerance of points may explain.
+
+    A point may break each constraint by a little, and so be a little better than any that breaks none. That is no
+    violation, but somebody may want to know: the other explanation is a bound that is none.
+    """
+    bound, objective = data.get("lower_bound"), check.objective
+    if bound is None or objective is None or contradicts(bound, objective):
+        return None
+    if not contradicts(bound, objective, ROUNDING):
+        return None
+    return (
+        f"lower_bound: {bound!r} is above the recomputed objective {objective!r}, by no more than the tolerance of "
+        f"points ({CONTRADICTION:g} relative) may explain"
+    )
 
 
 def shape_faults(data: dict[str, Any]) -> list[Fault]:

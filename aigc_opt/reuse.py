@@ -48,7 +48,12 @@ def forget() -> None:
     _kept.parts.clear()
 
 
-def shared(make: Callable[[], Made], name: str, *parts: np.ndarray | float | bool) -> Made:
+def shared(
+    make: Callable[[], Made],
+    name: str,
+    *parts: np.ndarray | float | bool,
+    keep: Callable[[Made], bool] = lambda made: True,
+) -> Made:
     """Return what is kept under a name and all of `parts`, or make it and keep it where that is wanted.
 
     Parameters
@@ -59,6 +64,8 @@ def shared(make: Callable[[], Made], name: str, *parts: np.ndarray | float | boo
         Says what it makes.
     parts : ndarray or number
         Compared by type, shape and every bit.
+    keep : callable
+        Whether what was made is whole; what a clock cut short is not.
 
     """
     if not _kept.on:
@@ -70,7 +77,10 @@ def shared(make: Callable[[], Made], name: str, *parts: np.ndarray | float | boo
         digest.update(array.data)
     key = digest.digest()
     if key not in _kept.parts:
-        _kept.parts[key] = make()
+        made = make()
+        if not keep(made):
+            return made
+        _kept.parts[key] = made
     _kept.parts.move_to_end(key)
     while len(_kept.parts) > KEPT_AT_MOST:
         _kept.parts.popitem(last=False)

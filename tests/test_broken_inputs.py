@@ -366,6 +366,8 @@ RESULT_FAULTS = {
     "version": (("version", 2), ["version: must be 1, got 2"]),
     "no solution": (("solution", None), ["solution: this result has no solution"]),
     "solution missing": (("solution", KeyError), ["solution: this result has no solution"]),
+    "gap text": (("gap", "1%"), ["gap: must be a finite number or null"]),
+    "tolerance list": (("gap_tolerance", [1]), ["gap_tolerance: must be a finite number or null"]),
     "objective NaN": (("objective", float("nan")), ["objective: must be a finite number or null"]),
     "bound text": (("lower_bound", "1"), ["lower_bound: must be a finite number or null"]),
     "terms": (("terms", [1]), ["terms: must be an object of finite numbers or null"]),

@@ -1,10 +1,12 @@
-"""Files are whole whenever the process is killed, and solves beside each other give what they give alone."""
+"""Files are whole whenever the process is killed, solves beside each other give what they give alone, memory is asked
+for only where it is there."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +18,11 @@ import pandas as pd
 import pytest
 
 import aigc_opt
+from aigc_opt import control
 from aigc_opt.cli import main
+from aigc_opt.instance.files import read_json
+from aigc_opt.instance.generate import generate_two_timescale
+from aigc_opt.instance.generate_offloading import generate_offloading
 
 WRITERS = {
     "result": """
@@ -245,3 +251,78 @@ def test_solves_beside_each_other_give_what_they_give_alone(examples):
         assert list(threads.map(_solved, 2 * asked)) == 2 * alone
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
         assert list(processes.map(_solved, asked)) == alone
+
+
+SMALL = {
+    "offloading": lambda: generate_offloading(12, 3, seed=1),
+    "two_timescale": lambda: aigc_opt.sample(generate_two_timescale(users=3, models=4, frames=2, slots=3, seed=1), 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("problem", "method"),
+    [(problem, method) for problem in SMALL for method in ("decomposition", "exact", "alternating", None)],
+)
+def test_what_cannot_fit_into_memory_is_refused_before_it_is_made(problem, method, monkeypatch):
+    """One clear line, whatever the method; where it fits nothing is said. Deployment's test stands with the others'."""
+    instance = SMALL[problem]()
+
+    def run():
+        return (
+            aigc_opt.bound(instance, time_limit=20)
+            if method is None
+            else aigc_opt.solve(instance, method=method, time_limit=20)
+        )
+
+    monkeypatch.setattr(control, "available_memory", lambda: 1_000.0)
+    with pytest.raises(aigc_opt.InputError, match=rf"^{instance.name}: needs about .* GB of memory for .* available$"):
+        run()
+    monkeypatch.setattr(control, "available_memory", lambda: 1e9)
+    assert run().lower_bound is not None
+
+
+def test_a_grid_of_steps_that_no_memory_holds_is_refused(tmp_path, capsys):
+    """Not a MemoryError, and not after a while: the file is small, what it asks for is not."""
+    data = generate_offloading(12, 3, seed=1).to_dict()
+    data["steps"] = {"min": 1, "max": 10**15, "stride": 1}
+    file = tmp_path / "steps.json"
+    file.write_text(json.dumps(data))
+    assert main(["solve", str(file)]) == 2
+    assert re.fullmatch(
+        r"aigc-opt: compute-tight-12x3-1: needs about \d+\.\d GB of memory for .*\n", capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["deployment", "--servers", "20000", "--models", "20000", "--slots", "20000"],
+        ["offloading", "--users", "1000000000", "--servers", "1000"],
+    ],
+)
+def test_an_instance_that_no_memory_holds_is_not_begun(words, tmp_path, capsys):
+    assert main(["generate", *words, "-o", str(tmp_path / "x.json")]) == 2
+    assert re.fullmatch(r"aigc-opt: generate: needs about .* GB of memory for .* available\n", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_episode_that_no_memory_holds_is_not_begun(examples, tmp_path, capsys):
+    data = json.loads((examples / "two-timescale-process.json").read_text())
+    data["process"]["frames"] = 10**12
+    process = tmp_path / "process.json"
+    process.write_text(json.dumps(data))
+    assert main(["sample", str(process), "--seed", "1", "-o", str(tmp_path / "x.json")]) == 2
+    assert re.fullmatch(
+        rf"aigc-opt: {data['name']}: needs about .* places for requests, but .*\n", capsys.readouterr().err
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["process.json"]
+
+
+def test_a_file_that_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / "long.json"
+    file.write_text(json.dumps({"a": [0.123456789] * 200_000}))
+    monkeypatch.setattr(control, "available_memory", lambda: 5e6)
+    with pytest.raises(aigc_opt.InputError, match=r"long\.json: needs about 0\.0 GB of memory for 199,999 values"):
+        read_json(file)
+    monkeypatch.setattr(control, "available_memory", lambda: 5e8)
+    assert len(read_json(file)["a"]) == 200_000

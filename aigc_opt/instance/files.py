@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from aigc_opt.control import require_memory
 from aigc_opt.errors import Fault, InputError
 from aigc_opt.instance.base import Instance, head_of
 from aigc_opt.instance.deployment import DeploymentInstance
@@ -50,6 +51,9 @@ NPZ_BYTES = 2**29
 
 HEAD_BYTES = 2**20
 """A file that is larger must start like a JSON object before the rest of it is read."""
+
+BYTES_A_VALUE, BYTES_A_LIST = 32.0, 64.0
+"""Memory of a number and of a list that JSON holds, measured."""
 
 INTEGER_DIGITS = 308
 """An integer of more digits is read as a double, mostly infinite: fields then refuse it by its path, and Python
@@ -175,6 +179,9 @@ def _read_text(path: str | os.PathLike[str], limit: int) -> str:
     ):
         if count > most:
             raise InputError(origin, [f"has more than {most} {what}, the most that is read{hint}"])
+    if len(raw) > HEAD_BYTES:
+        needed = len(raw) + BYTES_A_VALUE * commas + BYTES_A_LIST * brackets
+        require_memory(origin, f"{commas:,} values", needed)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aigc_opt.control import require_memory
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import FORMAT, VERSION, Instance
 from aigc_opt.instance.deployment import DeploymentInstance
@@ -62,6 +63,10 @@ DEPLOYMENT_FAMILIES = {
 }
 
 
+BYTES_A_PLACE = 50.0
+"""Memory of a (slot, server, model), or of a pair of servers, while an instance is made and written, measured."""
+
+
 def _faults_of_arguments(sizes: dict[str, int], family: str, families: Iterable[str], seed: int) -> list[str]:
     faults = [f"{key} must be at least 1, got {value}" for key, value in sizes.items() if value < 1]
     if seed < 0:
@@ -99,7 +104,8 @@ def generate_deployment(
     Raises
     ------
     InputError
-        If a size is below 1, the load not positive, the seed negative, or there is no such family.
+        If a size is below 1, the load not positive, the seed negative, there is no such family, or the instance does
+        not fit into memory.
 
     """
     sizes = {"servers": servers, "models": models, "slots": slots}
@@ -108,6 +114,9 @@ def generate_deployment(
         faults.append(f"load must be a number > 0, got {load}")
     if faults:
         raise InputError("generate", faults)
+    places = float(slots) * servers * models
+    needed = BYTES_A_PLACE * (places + float(servers) * servers)
+    require_memory("generate", f"{places:,.0f} places of {servers} servers", needed)
     kind = DEPLOYMENT_FAMILIES[family]
     uniform = draws(seed)
 

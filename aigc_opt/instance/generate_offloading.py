@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aigc_opt.control import require_memory
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import FORMAT, VERSION
 from aigc_opt.instance.draws import draws
@@ -59,6 +60,9 @@ OFFLOADING_FAMILIES = {
     "city": OffloadingFamily(ghz_per_user=2.0, mapped=True),
 }
 
+BYTES_A_PAIR, BYTES_A_USER = 160.0, 6000.0
+"""Memory of a pair of user and server, and of a user, while an instance is made and written, measured."""
+
 
 def generate_offloading(
     users: int = 30,
@@ -96,7 +100,8 @@ def generate_offloading(
     Raises
     ------
     InputError
-        If a size or the grid is impossible, the seed negative, or there is no such family.
+        If a size or the grid is impossible, the seed negative, there is no such family, or the instance does not fit
+        into memory.
 
     """
     faults = [] if users >= 1 else [f"users must be at least 1, got {users}"]
@@ -114,6 +119,8 @@ def generate_offloading(
         faults.append(f"family must be one of {', '.join(OFFLOADING_FAMILIES)}, got {family!r}")
     if faults:
         raise InputError("generate", faults)
+    pairs = float(users) * servers
+    require_memory("generate", f"{users:,} users", BYTES_A_PAIR * pairs + BYTES_A_USER * users)
     kind = OFFLOADING_FAMILIES[family]
     uniform = draws(seed)
     models = _models(uniform)

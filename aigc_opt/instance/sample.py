@@ -10,11 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aigc_opt.control import require_memory
 from aigc_opt.errors import InputError
 from aigc_opt.instance.two_timescale import Process, TwoTimescaleInstance
 
 SIZE_DECIMALS = 3
 GAIN_DIGITS = 6
+BYTES_A_REQUEST = 225.0
+"""Memory of a place for a request (frames x slots x users) while it is drawn and written, measured."""
+
 DRAWS_PER_REQUEST = 7
 """Request, model, input, output, distance, fading up, fading down: drawn for every user in every slot, used or not."""
 
@@ -38,7 +42,7 @@ def sample(process: TwoTimescaleInstance, seed: int = 0, name: str | None = None
     Raises
     ------
     InputError
-        If the instance is an episode already, or the seed is negative.
+        If the instance is an episode already, the seed is negative, or the episode does not fit into memory.
 
     """
     faults = []
@@ -48,6 +52,9 @@ def sample(process: TwoTimescaleInstance, seed: int = 0, name: str | None = None
         faults.append(f"seed must be >= 0, got {seed}")
     if faults:
         raise InputError(process.name, faults)
+    drawn = process.process
+    places = drawn.frames * drawn.slots * len(process.user_power_w)
+    require_memory(process.name, f"{places:,} places for requests", BYTES_A_REQUEST * places)
     data = process.to_dict()
     del data["process"]
     data["name"] = name or f"{process.name}-{seed}"

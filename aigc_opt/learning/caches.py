@@ -15,6 +15,7 @@ from torch import Tensor
 from aigc_opt.envs.station import Station
 from aigc_opt.learning.networks import CacheValue
 from aigc_opt.problems.two_timescale.enumeration import feasible_caches
+from aigc_opt.problems.two_timescale.search import flips_of, packed
 
 ALL = 4096
 """Up to this many feasible caches all of them are the set."""
@@ -45,11 +46,7 @@ class CacheSet:
             self.complete = every is not None
             self.caches = _pool(station) if every is None else np.asarray(every, bool)
         self.bits = torch.as_tensor(self.caches, dtype=torch.float32)
-        models = station.models
-        pairs = [(i, i) for i in range(models)] + [(i, j) for i in range(models) for j in range(i)]
-        self._flips = np.zeros((len(pairs), models), bool)
-        for k, (i, j) in enumerate(pairs):
-            self._flips[k, [i, j]] = True
+        self._flips = flips_of(station.models)[2]
 
     def __len__(self) -> int:
         return len(self.caches)
@@ -85,12 +82,9 @@ def _pool(station: Station) -> np.ndarray:
     if station.process is not None:
         weight = (1.0 + np.arange(station.models)) ** -station.process.zipf_exponents[:, None]
         popular = 0.1 * popular + 0.9 * (weight / weight.sum(axis=1, keepdims=True)).mean(axis=0)
+    everything = np.ones(station.models, bool)
     pool = np.zeros((POOL, station.models), bool)  # the first one stays empty
     for k in range(1, POOL):
         order = random.choice(station.models, station.models, replace=False, p=popular if k % 2 else None)
-        room = e.storage_gb * random.uniform(0.3, 1.0) if k % 4 > 1 else e.storage_gb
-        for m in order:
-            if e.size_gb[m] <= room:
-                pool[k, m] = True
-                room -= e.size_gb[m]
+        pool[k] = packed(order, everything, e, random.uniform(0.3, 1.0) if k % 4 > 1 else 1.0)
     return np.unique(pool, axis=0)

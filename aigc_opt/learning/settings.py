@@ -26,7 +26,8 @@ class Settings(Record):
     actor : str
         ``diffusion`` (D3PG) or ``plain`` (DDPG).
     frames : int
-        Length of the training, in frames of every environment together.
+        Length of the training, in frames of every environment together; rounds are whole, so that it ends with the
+        first round (an episode in every environment) that reaches it.
     environments : int
         Episodes that run side by side.
     denoising_steps : int

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,10 +99,15 @@ def train(
     torch.set_num_threads(1)  # small networks gain nothing from more, and the order of sums stays the same
     try:
         run = _Run(instance, settings, seed, Path(folder), control, command)
+        trainer = run.trainer
+        environments, frames = settings.environments, trainer.station.frames
+        per_round = environments * frames
+        if settings.frames % per_round:
+            words = f"frames: {settings.frames} are no whole rounds of {environments} environments x {frames} frames"
+            warnings.warn(f"{words}: {trainer.rounds * per_round} are trained", stacklevel=2)
         with control.catching_interrupts():
             run.go()
-        trainer = run.trainer
-        best, per_round = trainer.progress.best, settings.environments * trainer.station.frames
+        best = trainer.progress.best
         return Trained(
             trainer.best_agent(), best if np.isfinite(best) else None,
             trainer.progress.rounds * per_round, trainer.rounds * per_round,

@@ -52,7 +52,10 @@ class Decisions:
             return self.path
         file = self.path / f"{seed}.json"
         if not file.is_file():
-            raise InputError(str(self.path), [f"has no decisions for seed {seed}: there is no file {seed}.json in it"])
+            words = f"has no decisions for seed {seed}: there is no file {seed}.json in it"
+            if not any(self.path.glob("*.json")):
+                words = f"holds no agent (there is no {AGENT_FILE} in it) and no decisions ({seed}.json and so on)"
+            raise InputError(str(self.path), [words])
         return file
 
 
@@ -108,15 +111,18 @@ def decisions_or_act(spec: str) -> Decisions | AgentFolder | Act:
     path = path_in(spec)
     if (path / AGENT_FILE).is_file():
         return AgentFolder(path, spec.endswith(CACHE_ALONE))
-    path = Path(spec)
+    if spec.endswith(CACHE_ALONE):
+        there = path.is_dir()
+        why = f"there is no {AGENT_FILE} in it" if there else "there is no such folder"
+        raise InputError(str(path), [f"must be the folder of an agent, but {why}"])
     if path.is_dir() or (path.is_file() and path.suffix == ".json"):
         return Decisions(path)
     if not path.exists():
-        raise InputError(spec, ["there is no such file"])
+        raise InputError(spec, ["there is no such file or folder"])
     if path.suffix == ".npz":
         raise InputError(spec, ['give the JSON file beside it that holds {"npz": "' + path.name + '"}'])
     if path.suffix not in ENDINGS:
-        raise InputError(spec, [f"must end in .json, {', '.join(ENDINGS)}, or be a folder of decisions"])
+        raise InputError(spec, [f"must end in .json, {', '.join(ENDINGS)}, or be a folder of decisions or of an agent"])
     return act_of(path)
 
 
@@ -131,7 +137,9 @@ def imported(spec: str) -> Any:
     """
     module, _, name = spec.partition(":")
     if not module or not name:
-        raise InputError("policy", [f"must be a known name, module:name, a model file or decisions, got {spec!r}"])
+        raise InputError(
+            "policy", [f"must be a known name, module:name, a model file, an agent's folder or decisions, got {spec!r}"]
+        )
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -139,7 +147,8 @@ def imported(spec: str) -> Any:
         for part in name.split("."):
             found = getattr(found, part)
     except ModuleNotFoundError as error:
-        raise InputError(f"policy {spec}", [f"there is no module {error.name!r}"]) from None
+        other = f", and no folder {module!r} with an agent" if spec.endswith(CACHE_ALONE) else ""
+        raise InputError(f"policy {spec}", [f"there is no module {error.name!r}{other}"]) from None
     except AttributeError:
         raise InputError(f"policy {spec}", [f"module {module!r} has no {name!r}"]) from None
     return found

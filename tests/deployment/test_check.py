@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import aigc_opt
+from aigc_opt.cli import main
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.check import check
 from aigc_opt.problems.deployment.solution import DeploymentSolution
@@ -150,6 +151,24 @@ def test_initial_state_counts(solution):
         ({"terms": lambda d: d["terms"] | {"delay": d["terms"]["delay"] + 1}}, "terms.delay"),
         ({"terms": lambda d: {k: v for k, v in d["terms"].items() if k != "storage"}}, "terms.storage"),
         ({"terms": lambda d: d["terms"] | {"other": 1.0}}, "terms.other"),
+        ({"gap": lambda d: d["gap"] + 1e-5}, "gap"),
+        ({"gap": lambda d: None}, "gap"),
+        ({"lower_bound": lambda d: None}, "gap"),
+        ({"lower_bound": lambda d: None, "gap": lambda d: None}, "status"),
+        ({"gap_tolerance": lambda d: d["gap"] - 1e-8}, "status"),
+        ({"lower_bound": lambda d: d["objective"] * (1 - 2e-4), "gap": lambda d: 2e-4}, "status"),
+        ({"status": lambda d: "infeasible"}, "status"),
+        ({"status": lambda d: "bound_only"}, "status"),
+        ({"status": lambda d: "unknown"}, "status"),
+        ({"gap": lambda d: d["gap"] + 1e-5}, "gap"),
+        ({"gap": lambda d: None}, "gap"),
+        ({"lower_bound": lambda d: None}, "gap"),
+        ({"lower_bound": lambda d: None, "gap": lambda d: None}, "status"),
+        ({"gap_tolerance": lambda d: d["gap"] - 1e-8}, "status"),
+        ({"lower_bound": lambda d: d["objective"] * (1 - 2e-4), "gap": lambda d: 2e-4}, "status"),
+        ({"status": lambda d: "infeasible"}, "status"),
+        ({"status": lambda d: "bound_only"}, "status"),
+        ({"status": lambda d: "unknown"}, "status"),
     ],
 )
 def test_a_result_that_contradicts_itself(tmp_path, examples, change, where):
@@ -164,3 +183,44 @@ def test_a_result_that_contradicts_itself(tmp_path, examples, change, where):
     found = aigc_opt.check(path, file)
     assert ("record", where) in {(v.constraint, v.where) for v in found.violations}
     assert found.objective == pytest.approx(result.objective)
+
+
+@pytest.mark.parametrize("missing", [("gap",), ("status",), ("gap_tolerance",), ("gap", "status", "lower_bound")])
+def test_what_a_result_does_not_say_is_not_judged(tmp_path, examples, missing):
+    path, file = examples / "deployment-small.json", tmp_path / "result.json"
+    data = {key: value for key, value in aigc_opt.solve(path).to_dict().items() if key not in missing}
+    for claim in ({}, {"status": "feasible"}):  # which claims less than it could
+        file.write_text(json.dumps(data | claim))
+        assert aigc_opt.check(path, file).feasible
+
+
+def test_a_bound_a_little_above_its_point_is_told(tmp_path, examples, capsys):
+    """By less than the tolerance of points may explain, more than rounding does."""
+    path, file = examples / "deployment-small.json", tmp_path / "result.json"
+    data = aigc_opt.solve(path).to_dict() | {"gap": 0.0}
+    data["lower_bound"] = data["objective"] * (1 + 8e-7)
+    file.write_text(json.dumps(data))
+    with pytest.warns(UserWarning, match=r"^lower_bound: .* is above the recomputed objective"):
+        assert aigc_opt.check(path, file).feasible
+    assert main(["check", str(path), str(file)]) == 0
+    assert "aigc-opt: warning: lower_bound: " in capsys.readouterr().err
+    data["lower_bound"] = data["objective"] * (1 + 1e-12)
+    file.write_text(json.dumps(data))
+    assert main(["check", str(path), str(file)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("infeasible", ": it says that no point exists (status infeasible)"),
+        ("bound_only", " (status bound_only)"),
+        ("unknown", " (status unknown)"),
+        ("optimal", ""),
+    ],
+)
+def test_a_result_without_a_point_has_nothing_to_check(tmp_path, examples, capsys, status, words):
+    path, file = examples / "deployment-small.json", tmp_path / "result.json"
+    file.write_text(json.dumps(aigc_opt.bound(path).to_dict() | {"status": status}))
+    assert main(["check", str(path), str(file)]) == 2
+    assert capsys.readouterr().err == f"aigc-opt: {file}: solution: this result has no solution to check{words}\n"

@@ -280,6 +280,26 @@ def test_errors_of_policies(process, capsys, policy, message):
     assert message in err and "Traceback" not in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("EMPTY", "holds no agent (there is no agent.json in it) and no decisions (0.json and so on)"),
+        ("EMPTY:cache", "must be the folder of an agent, but there is no agent.json in it"),
+        ("EMPTY/missing:cache", "must be the folder of an agent, but there is no such folder"),
+        ("EMPTY/missing", "there is no such file or folder"),
+        ("missing-agent:cache", "there is no module 'missing-agent', and no folder 'missing-agent' with an agent"),
+        ("nosuch", "must be a known name, module:name, a model file, an agent's folder or decisions, got 'nosuch'"),
+    ],
+)
+def test_errors_of_agents_speak_of_agents(process, capsys, tmp_path, policy, message):
+    (tmp_path / "empty").mkdir()
+    policy = policy.replace("EMPTY", str(tmp_path / "empty"))
+    words = ["evaluate", str(process), "--policy", policy, "--episodes", "1", "--workers", "1", "--quiet"]
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert err.endswith(f": {message}\n") and err.count("\n") == 1
+
+
 def test_errors_of_arguments(process, examples):
     for options, message in (
         ({"policies": []}, "at least one policy"), ({"episodes": 0}, "episodes must be"), ({"seed": -1}, "seed must"),

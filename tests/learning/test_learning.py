@@ -168,6 +168,14 @@ def test_thirty_models_train(tmp_path):
 # -------------------------------------------------------------------------------------------------------- learning
 
 
+def test_rounds_are_whole_and_it_is_said(small, tmp_path):
+    """16 environments x 4 frames are a round of 64: one frame more takes another round."""
+    settings = Settings(**TINY | {"frames": 65, "validations": 1})
+    with pytest.warns(UserWarning, match=r"^frames: 65 are no whole rounds of 16 environments x 4 frames: 128 are"):
+        trained = train(small, settings, 0, tmp_path / "agent", StopsAfter(1))
+    assert trained.frames_wanted == 128
+
+
 @pytest.mark.parametrize(("actor", "frames"), [("diffusion", 640), ("plain", 1280)])
 def test_a_tiny_agent_improves_on_its_own_start(small, actor, frames):
     """On the same fresh episodes the trained agent is better than the untrained one, by a paired t of more than 4."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import time
 
 import numpy as np
 import pytest
@@ -17,11 +18,11 @@ from aigc_opt.instance.offloading import OffloadingInstance
 from aigc_opt.problems.offloading import PROBLEM
 from aigc_opt.problems.offloading.alternation import alternate_from
 from aigc_opt.problems.offloading.heuristics import Points, fixed_steps
-from aigc_opt.problems.offloading.prices import evaluate, first_prices
+from aigc_opt.problems.offloading.prices import START_PRICE, evaluate, first_prices
 from aigc_opt.problems.offloading.relaxation import relax
 from aigc_opt.problems.offloading.rounding import packing
 from aigc_opt.problems.offloading.sets import improve
-from aigc_opt.problems.offloading.tables import build_tables
+from aigc_opt.problems.offloading.tables import _beaten, build_tables
 from tests.conftest import changed
 from tests.offloading.tiny import FAMILIES, optimum, tiny
 
@@ -135,7 +136,7 @@ def test_bound_by_sets_of_tasks_is_below_the_optimum(seed, cells):
     tables, control = build_tables(instance), Control()
     if not len(tables.user):
         return
-    relaxed = relax(tables, first_prices(tables), control, 1e-6)
+    relaxed = relax(tables, first_prices(tables, control), control, 1e-6)
     _, choice = packing(tables, control)
     bound, _ = improve(tables, relaxed.mu, relaxed.value, choice, control, 0.0, seed, cells=cells, rounds=25)
     assert relaxed.value - 1e-9 <= bound <= best * tables.users + 1e-9 * max(1, abs(best * tables.users))
@@ -382,3 +383,36 @@ def test_scip_is_outer_approximation_is_decomposition(seed):
 @pytest.mark.parametrize("seed", range(100, 300))
 def test_scip_is_outer_approximation_is_decomposition_on_200(seed):
     agreeing(seed)
+
+
+@given(st.integers(0, 10**6))
+def test_beaten_step_counts_are_those_that_another_one_beats_or_equals(seed):
+    random = np.random.default_rng(seed)
+    work, loss = random.integers(0, 4, (2, random.integers(1, 4), random.integers(1, 9))).astype(float)
+    expected = np.zeros(work.shape, bool)
+    for m, s in np.ndindex(*work.shape):
+        as_good = (work[m] <= work[m, s]) & (loss[m] <= loss[m, s])
+        strictly = (work[m] < work[m, s]) | (loss[m] < loss[m, s]) | (np.arange(work.shape[1]) < s)
+        expected[m, s] = (as_good & strictly).any()
+    assert (_beaten(work, loss) == expected).all()
+
+
+def test_first_prices_look_at_the_clock():
+    control = Control()
+    tables = build_tables(generate_offloading(20, 3, seed=1))
+    prices = first_prices(tables, control)
+    control.interrupted = True
+    assert (first_prices(tables, control) == START_PRICE).all() and (prices != START_PRICE).all()
+
+
+def test_a_fine_grid_of_steps_keeps_a_short_limit():
+    """Which steps are beaten is known without comparing all pairs."""
+    data = generate_offloading(20, 2, family="city", seed=1).to_dict()
+    data["steps"] = {"min": 1, "max": 20_000, "stride": 1}
+    instance = OffloadingInstance.from_dict(data)
+    took = []
+    for _ in range(2):  # the first one imports
+        began = time.process_time()
+        result = aigc_opt.solve(instance, time_limit=0.5, gap=1e-9)
+        took.append(time.process_time() - began)
+    assert min(took) < 2.0 and result.objective is not None and result.lower_bound <= result.objective

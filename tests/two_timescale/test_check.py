@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
 
 import aigc_opt
+from aigc_opt.instance.generate import generate_two_timescale
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.problems.two_timescale.check import check
 from aigc_opt.problems.two_timescale.solution import SOLUTION_ARRAYS, TwoTimescaleSolution
@@ -179,3 +181,18 @@ def test_solution_files(tmp_path, instance, solution):
         aigc_opt.check(path, plain)
     table = solution.to_frame(instance)
     assert len(table) == 5 and table["at_edge"].sum() == 4
+
+
+def test_many_frames_take_no_longer_than_as_many_requests_in_few():
+    def seconds(frames, slots):
+        drawn = generate_two_timescale(users=20, models=20, frames=frames, slots=slots, seed=1)
+        episode = aigc_opt.sample(drawn, 1)
+        solution = aigc_opt.solve(episode, method="cloud-only", bound=False).solution
+        took = []
+        for _ in range(3):
+            began = time.process_time()
+            assert check(episode, solution).feasible
+            took.append(time.process_time() - began)
+        return min(took)
+
+    assert seconds(400, 10) < 4 * seconds(4, 1000)

@@ -11,9 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aigc_opt
+from aigc_opt.control import Control
 from aigc_opt.instance.generate import TWO_TIMESCALE_FAMILIES, generate_two_timescale
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
-from aigc_opt.problems.two_timescale import PROBLEM, listing, methods
+from aigc_opt.problems.problem import Task
+from aigc_opt.problems.two_timescale import PROBLEM, frames, listing, methods, switching
+from aigc_opt.problems.two_timescale.check import check
+from aigc_opt.problems.two_timescale.episode import Episode
+from aigc_opt.problems.two_timescale.frames import Frames
+from aigc_opt.problems.two_timescale.shares import Transfers
 from tests.conftest import changed
 from tests.two_timescale.tiny import optimum, tiny
 
@@ -278,3 +284,57 @@ def test_long_episodes_keep_a_short_limit(method):
     result = aigc_opt.solve(instance, method=method, time_limit=1.0, gap=1e-9)
     assert time.process_time() - began < 3  # of the processor: clocks tell little where others work
     assert result.limit == "time" and 0 < result.lower_bound <= result.objective
+
+
+def test_when_the_clock_is_over_only_a_point_is_made():
+    """Beside it the transfers in full and one check: what is done without time costs no more than these."""
+    instance = episode(1, users=20, models=20, frames=200, slots=100, family="choice")
+    assert len(instance.sha256) == 64
+    took = []
+    for _ in range(2):  # the first one imports
+        began = time.process_time()
+        result = aigc_opt.solve(instance, time_limit=1e-6)
+        took.append(time.process_time() - began)
+    assert result.limit == "time" and 0 < result.lower_bound <= result.objective
+    began = time.process_time()
+    Transfers.of(Episode.of(instance))
+    aigc_opt.check(instance, result.solution)
+    assert min(took) < 1.3 * (time.process_time() - began)
+
+
+def test_every_frame_has_a_share_of_the_last_seconds(monkeypatch):
+    """Frames whose allocation takes long leave the others their turn, and all of them leave the check its time."""
+    monkeypatch.setattr(frames, "ROWS_AT_ONCE", 10)
+    instance = episode(1, users=5, models=7, frames=4, slots=10)
+    work = methods.Work(
+        Task(instance, Control(100.0), 1e-4, 0, "highs", True, check=lambda solution: check(instance, solution))
+    )
+    work.checking_s = 40.0
+    given, allocate = [], work.frames.allocate
+
+    def recorded(of, caches, relative, control, roots):
+        given.append((control.remaining_s, roots))
+        return allocate(of, caches, relative, control, roots=roots)
+
+    monkeypatch.setattr(work.frames, "allocate", recorded)
+    work.solution(np.zeros((4, 7), bool))
+    assert [roots for _, roots in given] == [True] * 4
+    for (seconds, _), most in zip(given, (15.0, 20.0, 30.0, 60.0), strict=True):
+        assert 0.8 * most < seconds <= most
+    work.checking_s, given[:] = 200.0, []
+    work.solution(np.zeros((4, 7), bool))
+    assert given == [(0.0, False)] * 4
+
+
+def test_caches_that_were_met_are_valued_while_there_is_time(monkeypatch):
+    instance = episode(1, users=5, models=7, frames=4, slots=10, family="switching")
+    within = Frames(Episode.of(instance))
+    pool, valued = switching.Pool(within), []
+    monkeypatch.setattr(pool, "spread", lambda of, caches: valued.append(of))
+    control = Control()
+    met = [(np.arange(4), np.zeros((4, 7), bool))] * 3
+    pool.meet(met, control)
+    assert len(valued) == 4
+    control.interrupted = True
+    pool.meet(met, control)
+    assert len(valued) == 4

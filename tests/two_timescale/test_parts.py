@@ -21,10 +21,34 @@ from aigc_opt.problems.two_timescale.frames import Frames
 from aigc_opt.problems.two_timescale.knapsack import best_knapsack, fractional_knapsack
 from aigc_opt.problems.two_timescale.listing import caches_below
 from aigc_opt.problems.two_timescale.prices import price_steps
-from aigc_opt.problems.two_timescale.shares import solve_shares
+from aigc_opt.problems.two_timescale.search import with_room_for_steps
+from aigc_opt.problems.two_timescale.shares import Transfers, solve_shares
 from aigc_opt.problems.two_timescale.split import split_slots
 from aigc_opt.problems.two_timescale.tables import Codes, Polygons, SlotTable
+from aigc_opt.reuse import forget, reusing
 from tests.two_timescale.tiny import tiny, transfer_s
+
+
+class Stopped(Control):
+    """Says stop after it was asked a number of times."""
+
+    def __init__(self, asked: int):
+        super().__init__()
+        self.left = asked
+
+    @property
+    def stop(self):
+        self.left -= 1
+        return None if self.left >= 0 else "time"
+
+
+def with_every_cache(seed):
+    """A tiny episode's frames, and all pairs of a frame and a cache that fits."""
+    frames = Frames(Episode.of(tiny(seed)))
+    caches = feasible_caches(frames.episode, 100)
+    number = frames.episode.frames
+    return frames, np.repeat(np.arange(number), len(caches)), np.tile(caches, (number, 1))
+
 
 RANGES = {"usual": (-14, -7, -1, 1), "wide": (-30, 5, -6, 6)}
 
@@ -47,14 +71,44 @@ def test_shares_are_optimal_to_a_billionth(ranges):
             assert found.seconds[row] == pytest.approx(least, rel=1e-9)
 
 
+@pytest.mark.parametrize("ranges", RANGES.values(), ids=RANGES)
+def test_hurried_shares_are_shares_and_their_bounds_hold(ranges):
+    """Where the clock is over a slot's shares are not the best ones, but may be used; its bound is below the best."""
+    random = np.random.default_rng(2)
+    size = 10.0 ** random.uniform(*ranges[2:], (300, 6)) * (random.random((300, 6)) < 0.8)
+    gain = 10.0 ** random.uniform(*ranges[:2], (300, 6))
+    best = solve_shares(size, gain, 0.2, 2e7, 4e-21)
+    found = solve_shares(size, gain, 0.2, 2e7, 4e-21, control=Stopped(0))
+    assert (found.share.sum(axis=1) <= 1 + 1e-15).all() and ((found.share > 0) == (size > 0)).all()
+    assert (found.lower <= best.lower * (1 + 1e-9)).all() and (found.lower <= best.seconds).all()
+    assert (found.seconds >= best.lower).all() and (found.seconds > best.seconds * (1 + 1e-6)).any()
+
+
+def test_hurried_shares_are_not_kept():
+    e = Episode.of(tiny(3))
+    forget()
+    with reusing():
+        hurried, whole, again = (Transfers.of(e, control) for control in (Stopped(0), None, Stopped(0)))
+    seconds = [of.uplink.seconds.sum() for of in (hurried, whole, again)]
+    assert seconds[0] > seconds[1] == seconds[2]
+    forget()
+
+
+@given(st.integers(0, 10**6))
+def test_caches_have_room_for_steps_where_their_duals_say_so(seed):
+    frames, of, every = with_every_cache(seed)
+    _, fits, _ = frames.prices(of, every.astype(float))
+    e, caches = frames.episode, len(every) // frames.episode.frames
+    for k in range(caches):
+        rows = np.arange(e.frames) * caches + k
+        assert (with_room_for_steps(frames, every[rows]) == every[rows] & fits[rows][:, None]).all()
+
+
 @given(st.integers(0, 10**6))
 def test_cuts_are_below_everything_and_duals_too(seed):
     """At any prices, for any cache; a bound that were too high by one part in ten thousand would be found."""
-    e = Episode.of(tiny(seed))
-    frames, random = Frames(e), np.random.default_rng(seed)
-    caches = feasible_caches(e, 100)
-    of = np.repeat(np.arange(e.frames), len(caches))
-    every = np.tile(caches, (e.frames, 1))
+    frames, of, every = with_every_cache(seed)
+    e, random = frames.episode, np.random.default_rng(seed)
     upper, lower = frames.exact(of, every, 1e-9, Control())
     scale = 1e-9 * max(1.0, abs(e.cloud).sum())
     assert (lower <= upper).all()
@@ -81,11 +135,8 @@ def unsplit(self, nodes, model, cloud, dual, bound):
 @given(st.integers(0, 10**6))
 def test_splits_bound_every_allocation(seed):
     """At any toll and number, for any cache; one that were too high by one part in ten thousand would be found."""
-    e = Episode.of(tiny(seed))
-    frames, random = Frames(e), np.random.default_rng(seed)
-    caches = feasible_caches(e, 100)
-    of = np.repeat(np.arange(e.frames), len(caches))
-    every = np.tile(caches, (e.frames, 1))
+    frames, of, every = with_every_cache(seed)
+    e, random = frames.episode, np.random.default_rng(seed)
     with patch.object(slot_exact._Search, "_split_in_two", unsplit):
         plain = frames.allocate(of, every, 1e-10, Control())
     found = frames.allocate(of, every, 1e-10, Control())
@@ -221,19 +272,6 @@ def test_chunks_change_nothing(monkeypatch, chunk):
             patch.setattr(slot_exact, "CHUNK", chunk)
             patch.setattr(frames_module, "ROWS_AT_ONCE", 1)
             assert np.allclose(Frames(e).exact(at, caches, 1e-9, Control()), plain, rtol=1e-8)
-
-
-class Stopped(Control):
-    """Says stop after it was asked a number of times."""
-
-    def __init__(self, asked: int):
-        super().__init__()
-        self.left = asked
-
-    @property
-    def stop(self):
-        self.left -= 1
-        return None if self.left >= 0 else "time"
 
 
 @given(st.integers(0, 10**6), st.integers(0, 6), st.booleans())

@@ -125,7 +125,10 @@ class _Pool:
 
 
 def tightened(
-    built: DeploymentProgram, control: Control, on_point: Callable[[LinearProgram, np.ndarray], None] | None = None
+    built: DeploymentProgram,
+    control: Control,
+    on_point: Callable[[LinearProgram, np.ndarray, np.ndarray], None] | None = None,
+    rounds: int = ROUNDS,
 ) -> tuple[LinearProgram, float]:
     """Add inequalities to an instance's program until its relaxation rises no more.
 
@@ -134,7 +137,9 @@ def tightened(
     Parameters
     ----------
     on_point : callable, optional
-        Called with each program whose relaxation was solved, and that relaxation's point.
+        Called with each program whose relaxation was solved, that relaxation's point, and its multipliers of the rows.
+    rounds : int
+        How often inequalities are added at most; 0 = only the plain relaxation.
 
     Returns
     -------
@@ -160,13 +165,15 @@ def tightened(
     pools = [
         _Pool(columns, packs)
         for columns, sizes, capacity in built.knapsacks()
-        if control.stop is None and (packs := maximal_packs(sizes, capacity)) is not None
+        if rounds and control.stop is None and (packs := maximal_packs(sizes, capacity)) is not None
     ]
-    for _ in range(ROUNDS):
+    for number in range(rounds + 1):
         if outcome.answer is not Answer.OPTIMAL or outcome.x is None:
             break
         if on_point is not None:
-            on_point(program, outcome.x)
+            on_point(program, outcome.x, outcome.row_duals)
+        if number == rounds:
+            break
         rows = [row for pool in pools if control.stop is None for row in pool.rows(outcome.x)]
         if not rows or control.stop is not None:
             break

@@ -13,13 +13,16 @@ from aigc_opt.errors import SolverError
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment import heuristics
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
+from aigc_opt.problems.deployment.benders import benders
+from aigc_opt.problems.deployment.branch_and_price import Columns, Node, ascend, branch, root
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.cuts import tightened
 from aigc_opt.problems.deployment.feature_aware import CLEARINGS, select
 from aigc_opt.problems.deployment.lagrangian import lagrangian
 from aigc_opt.problems.deployment.monolith import monolith
-from aigc_opt.problems.deployment.neighbourhoods import improve
+from aigc_opt.problems.deployment.neighbourhoods import PART_S, improve
 from aigc_opt.problems.deployment.routing import complete
+from aigc_opt.problems.deployment.servers import Servers
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.program import LinearProgram
@@ -42,6 +45,16 @@ sooner as they are."""
 TOO_LARGE = 2000
 """Slots x servers x models from which on all the time goes to the relaxation and to parts of the program: branch and
 bound of the whole does not raise the bound there."""
+
+TREE_SEARCH_SHARE = 0.2
+TREE_SEARCH_S = 4 * PART_S
+"""The same, and seconds at most, where a tree follows, whose nodes show other neighbourhoods."""
+
+PRICINGS = 60
+"""Evaluations of whole servers' dual that there has to be time for, before they are priced."""
+
+NODES_A_SEARCH = 10
+"""Nodes of the tree from one search of a part around the best point to the next."""
 
 BEYOND_LINEAR = 8000
 """Slots x servers x models from which on the bound comes from prices (`lagrangian`), not from a linear program."""
@@ -97,12 +110,14 @@ def heuristic(place: Place) -> Callable[[Task], Found]:
 
 
 def exact(task: Task) -> Found:
-    """Tightened relaxation, then branch and bound by HiGHS on it, started from the feature-aware selection.
+    """Tightened relaxation, then branch and price over whole servers, or branch and bound by HiGHS on the relaxation.
 
-    Beyond `BEYOND_LINEAR` the same interval comes from `lagrangian` sooner.
+    Beyond `BEYOND_LINEAR` the same interval comes from `lagrangian` sooner. Whole servers are priced where the gap is
+    still wide and what fits on each of them can be listed (`Servers.of`).
 
-    The lower bound is the best of the dual bounds evaluated on the way and HiGHS's; the certificate says which. The
-    point is a placement of HiGHS, rounded, with its routing solved again exactly, or the starting one if better.
+    The lower bound is the best of the dual bounds evaluated on the way, and the tree's or HiGHS's; the certificate says
+    which. The point is a placement found in parts of the program, at prices, or by HiGHS, rounded, with its routing
+    solved again exactly, or the starting one if better.
     """
     instance, control = task.instance, task.control
     size = int(np.prod(instance.shape))
@@ -138,17 +153,51 @@ def exact(task: Task) -> Found:
     built.program.warn_of_magnitudes()
     control.report(f"program: {built.program.cost.size} columns, {built.program.row_upper.size} rows")
     relaxations: list[tuple[LinearProgram, np.ndarray]] = []
+    multipliers: list[np.ndarray] = []
+    trees: list[tuple[Columns, Node]] = []
     known = threading.Event()  # there is a relaxation, or there will be none
+    priced = threading.Event()  # whole servers have their best prices: a search beside that has to end
 
     def relaxed() -> tuple[LinearProgram, np.ndarray] | None:
-        return relaxations[-1] if relaxations else None
+        return relaxations[-1] if relaxations and not priced.is_set() else None
 
-    def keep(program: LinearProgram, x: np.ndarray) -> None:
+    def keep(program: LinearProgram, x: np.ndarray, row_duals: np.ndarray) -> None:
         relaxations.append((program, built.placement_values(x)))
+        multipliers.append(row_duals)
         known.set()
 
-    def search(within: Control) -> None:
-        improve(built, relaxed, lambda: best[1], offer, within, task.seed, max(task.gap, 1e-4))
+    def cutoff() -> float:
+        """Bound from which on the gap is closed, a little above it for rounding."""
+        return best[0] - 0.999 * task.gap * abs(best[0])
+
+    def bounding(within: Control) -> tuple[LinearProgram, float]:
+        """Price whole servers from the relaxation's prices on; where they are too large, tighten the relaxation."""
+        servers = Servers.of(instance, costs)
+        if servers is None:
+            return tightened(built, within, keep)
+        program, dual = tightened(built, within, keep, 0)
+        if not multipliers or within.stop is not None:
+            return program, dual
+        began = control.elapsed_s
+        columns, node = root(servers, *built.prices(multipliers[-1]))
+        control.report("bound: whole servers", lower_bound=node.bound)
+        if PRICINGS * (control.elapsed_s - began) > within.remaining_s:
+            program, dual = tightened(built, within, keep)
+            return program, max(dual, node.bound)
+        begun = node.bound
+
+        def show(node: Node) -> None:
+            if node.bound > begun:  # before that the master has too few columns to show anything
+                relaxations.append((program, node.values))
+            control.report("bound: whole servers, prices", lower_bound=node.bound)
+
+        node = ascend(columns, node, within, on_node=show)
+        trees.append((columns, node))
+        priced.set()
+        return program, max(dual, node.bound)
+
+    def search(within: Control, seed: int = task.seed) -> None:
+        improve(built, relaxed, lambda: best[1], offer, within, seed, max(task.gap, 1e-4))
 
     # Point and bound do not need each other at first, and HiGHS computes without Python's lock: they share the time.
     # Branch and bound of a large program would not raise the bound further in any time that is left.
@@ -163,22 +212,40 @@ def exact(task: Task) -> Found:
         selection(first)
     else:
         with ThreadPoolExecutor(1) as beside:
-            tightening = beside.submit(tightened, built, first, keep)
+            tightening = beside.submit(bounding, first)
             tightening.add_done_callback(lambda _: known.set())
             selection(control.part(SELECTION_SHARE))
             while control.stop is None and not known.wait(0.1):
                 pass
             search(first)
             program, dual = tightening.result()
+            priced.clear()
     least = max(least, dual)
     if best is None:
         return Found(None, least, Proof.DUAL, control.stop)
     gap = gap_of(best[0], least)
     if control.stop is None and (gap is None or gap > task.gap) and size >= WORTH_PARTS:
-        search(control.part(NEIGHBOURHOOD_SHARE))
+        search(control.part(TREE_SEARCH_SHARE, TREE_SEARCH_S) if trees else control.part(NEIGHBOURHOOD_SHARE))
         gap = gap_of(best[0], least)
     if control.stop is not None or (gap is not None and gap <= task.gap):
         return Found(best[1], least, Proof.DUAL, control.stop)
+    if trees:
+        columns, node = trees[-1]
+        nodes = 0
+
+        def visit(node: Node, paths: list[np.ndarray]) -> None:
+            nonlocal nodes
+            nodes += 1
+            offer(*columns.servers.placement(paths), "branch and price: better point")
+            stored, loaded = np.round(node.values).astype(np.int8)
+            offer(stored, loaded, "branch and price: better point")
+            relaxations.append((program, node.values))
+            if nodes % NODES_A_SEARCH == 0:
+                search(control.part(1.0, PART_S), task.seed + nodes)
+
+        found = branch(columns, node, control, cutoff, visit)
+        proof = Proof.ENUMERATION if found > least else Proof.DUAL
+        return Found(best[1], max(least, found), proof, control.stop)
 
     outcome = Highs(program).solve(
         task.gap,
@@ -203,6 +270,7 @@ def exact(task: Task) -> Found:
 METHODS: dict[str, Callable[[Task], Found]] = {
     "exact": exact,
     "lagrangian": lagrangian,
+    "benders": benders,
     "monolith": monolith,
     "feature-aware": heuristic(select),
     "popularity": heuristic(heuristics.popularity),

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from aigc_opt.instance.offloading import OffloadingInstance
 from aigc_opt.problems.offloading.check import check
-from aigc_opt.problems.offloading.decomposition import bound
+from aigc_opt.problems.offloading.decomposition import bound, relaxed_program
 from aigc_opt.problems.offloading.methods import METHODS
 from aigc_opt.problems.offloading.sensitivity import Sensitivity, sensitivity
 from aigc_opt.problems.offloading.solution import OffloadingSolution
 from aigc_opt.problems.offloading.summary import summary
 from aigc_opt.problems.problem import Problem
 
-if TYPE_CHECKING:
-    from aigc_opt.program import LinearProgram
-
 __all__ = ["PROBLEM", "OffloadingSolution", "Sensitivity", "sensitivity"]
-
-
-def build_program(instance: OffloadingInstance) -> LinearProgram:
-    """Build the compact program with tangents around the best prices: a relaxation, as a linear program can be."""
-    from aigc_opt.problems.offloading.decomposition import relaxed_program
-
-    return relaxed_program(instance)
 
 
 PROBLEM = Problem(
@@ -34,7 +21,7 @@ PROBLEM = Problem(
     methods=METHODS,
     default_method="decomposition",
     bound=bound,
-    build_program=build_program,
+    build_program=relaxed_program,
     summary=summary,
     solvers=("highs", "scip"),
     method_of_solver={"scip": "exact"},

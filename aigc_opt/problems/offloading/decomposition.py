@@ -57,7 +57,8 @@ def prices(tables: Tables, interval: Interval, tolerance: float) -> Relaxation:
         nothing, value = np.zeros(0, int), evaluate(tables, np.zeros(tables.servers)).value
         interval.offer("outside options", bound=value)
         return Relaxation(np.zeros(tables.servers), value, nothing, np.zeros(0), 0)
-    mu, value = raise_prices(tables, first_prices(tables), control.part(0.15, most_s=9.0))
+    part = control.part(0.15, most_s=9.0)
+    mu, value = raise_prices(tables, first_prices(tables, part), part)
     interval.offer("prices", bound=value)
     relaxed = relax(tables, mu, control.part(0.4, most_s=120.0), tolerance)
     interval.offer("linear relaxation", bound=relaxed.value)
@@ -173,7 +174,7 @@ def outer_approximation(task: Task) -> Found:
     interval = Interval(tables, control, task.gap)
     if stuck := unservable(tables):
         return infeasible(stuck, Proof.ENUMERATION)
-    mu = first_prices(tables)
+    mu = first_prices(tables, control)
     interval.offer("one common price", bound=evaluate(tables, mu).value)
     answer, start = packing(tables, control)
     if answer is Answer.INFEASIBLE:

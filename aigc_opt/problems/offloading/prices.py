@@ -102,8 +102,10 @@ def reduced_costs(tables: Tables, mu: np.ndarray) -> tuple[float, np.ndarray, np
     return priced.value, priced.cost - priced.least[tables.user], tables.outside_cost - priced.least
 
 
-def first_prices(tables: Tables) -> np.ndarray:
+def first_prices(tables: Tables, control: Control) -> np.ndarray:
     """Return the same price for every server (E,): the median after some rounds of raising what is asked for too much.
+
+    When `control` says stop, after the rounds so far.
 
     The adjusted prices themselves oscillate between servers and are a much worse start for the ascent.
     """
@@ -111,6 +113,8 @@ def first_prices(tables: Tables) -> np.ndarray:
     if not len(tables.user):
         return np.zeros(tables.servers)
     for _ in range(TATONNEMENT_ROUNDS):
+        if control.stop is not None:
+            break
         asked = evaluate(tables, mu).slope + tables.capacity
         mu = np.clip(mu * np.clip(asked / tables.capacity, 0.3, 3.0) ** 0.7, 1e-9, 1e6)
     return np.full(tables.servers, np.median(mu))

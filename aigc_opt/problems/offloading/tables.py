@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from aigc_opt.control import require_memory
 from aigc_opt.instance.offloading import OffloadingInstance
 
 SLACK = 1e-12
@@ -24,6 +25,12 @@ SLACK = 1e-12
 
 ORDINARY = 2.0**20
 """Costs between this and its inverse are taken as they are."""
+
+BYTES_A_COLUMN, BYTES_A_KEPT_COLUMN = 35.0, 75.0
+"""Memory of a triple of user, server and steps, measured: most are pruned, or all are kept. A solver takes more."""
+
+BYTES_AN_OPTION = 35.0
+"""Memory of a pair of user and steps: work, loss, and cost and time on the own device with what they are made of."""
 
 REJECT, NOWHERE = -1, -2
 """Values of `Tables.outside_step` of a user whose outside option is rejection, and who has none."""
@@ -140,10 +147,21 @@ def build_tables(instance: OffloadingInstance, prune: bool = True) -> Tables:
         counts that another one beats or equals in both workload and loss (less work is a smaller sigma and f_min).
         Costs of an extreme size are then scaled too (`_in_units`), because they go to a solver.
 
+    Raises
+    ------
+    InputError
+        If the arrays do not fit into memory.
+
     """
     users, servers = instance.users, instance.servers
     shape = len(users), len(servers)
-    grid = np.arange(instance.steps.min, instance.steps.max + 1, instance.steps.stride)
+    steps = instance.steps
+    options = float((steps.max - steps.min) // steps.stride + 1) * len(users)
+    columns = options * len(servers)
+    needed = BYTES_AN_OPTION * options + (BYTES_A_COLUMN if prune else BYTES_A_KEPT_COLUMN) * columns
+    what = f"{columns:,.0f} triples of user, server and steps" if servers else f"{options:,.0f} pairs of user and steps"
+    require_memory(instance.name, what, needed)
+    grid = np.arange(steps.min, steps.max + 1, steps.stride)
     profiles = instance.models
     model_work = np.array([m.workload.base_gcycles + m.workload.per_step_gcycles * grid for m in profiles], float)
     model_loss = np.array([m.quality.value(grid) for m in profiles], float)
@@ -257,10 +275,14 @@ def _transfers(
 
 
 def _beaten(work: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """(M, S) step counts that another one beats or equals in both workload and loss; of equals the first stays."""
+    """(M, S) step counts that another one beats or equals in both workload and loss; of equals the first stays.
+
+    In the order of workload, then loss, then place only those before a step count can beat it: one of them does where
+    the least of their losses is no more than its own.
+    """
+    order = np.lexsort((loss, work), axis=1)
+    sorted_loss = np.take_along_axis(loss, order, axis=1)
+    before = np.minimum.accumulate(sorted_loss, axis=1)[:, :-1]
     beaten = np.zeros(work.shape, bool)
-    for s in range(work.shape[1]):
-        as_good = (work <= work[:, [s]]) & (loss <= loss[:, [s]])
-        strictly = (work < work[:, [s]]) | (loss < loss[:, [s]]) | (np.arange(work.shape[1]) < s)
-        beaten[:, s] = (as_good & strictly).any(axis=1)
+    np.put_along_axis(beaten, order[:, 1:], before <= sorted_loss[:, 1:], axis=1)
     return beaten

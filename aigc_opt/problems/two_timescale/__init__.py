@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NoReturn
 from aigc_opt.errors import InputError
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.problems.problem import Problem
-
-if TYPE_CHECKING:
-    import pyomo.environ as pyo
 from aigc_opt.problems.two_timescale.check import check
 from aigc_opt.problems.two_timescale.methods import METHODS, bound
 from aigc_opt.problems.two_timescale.reports import summary
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
+
+if TYPE_CHECKING:
+    import pyomo.environ as pyo
 
 
 def refusal(instance: TwoTimescaleInstance) -> str | None:

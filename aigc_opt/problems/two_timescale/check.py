@@ -1,7 +1,7 @@
 """The independent checker of two timescales: instance and solution alone, no arithmetic shared with the solvers.
 
-It walks frame by frame as the problem's statement does, reads the instance's own fields, and recomputes rates, delays,
-switches, costs and every constraint.
+It walks over caches frame by frame and over requests some frames at a time, reads the instance's own fields, and
+recomputes rates, delays, switches, costs and every constraint as the problem's statement does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from aigc_opt.result import Check, Violation
 
 TOLERANCE = 1e-6
 """A row g <= b may be broken by max(TOLERANCE, TOLERANCE |b|); a binary may be this far from an integer."""
+
+REQUESTS_AT_ONCE = 100_000
+"""So many places for requests are looked at together: long episodes take no longer by frames than by requests."""
 
 
 def check(instance: TwoTimescaleInstance, solution: TwoTimescaleSolution) -> Check:
@@ -33,7 +36,7 @@ def check(instance: TwoTimescaleInstance, solution: TwoTimescaleSolution) -> Che
         `objective` is None where a transfer has no share, which takes for ever, or where it overflows.
 
     """
-    frames, slots, _ = instance.requests.model.shape
+    frames, slots, users = instance.requests.model.shape
     violations: list[Violation] = []
     violations += _whole("cached", solution.cached, lambda t, m: f"frame {t + 1}, model {instance.models[m].name}")
     violations += _whole("at_edge", solution.at_edge, _request)
@@ -43,15 +46,19 @@ def check(instance: TwoTimescaleInstance, solution: TwoTimescaleSolution) -> Che
     valued = True
     for t in range(frames):
         violations += _storage(instance, t, cached[t])
-        violations += _service(instance, t, cached[t], at_edge[t], solution.steps[t])
         switching += _switching_s(instance, cached[t], before)
         before = cached[t]
+    together = max(1, REQUESTS_AT_ONCE // (slots * users))
+    for first in range(0, frames, together):
+        of = slice(first, first + together)
+        violations += _service(instance, of, cached[of], at_edge[of], solution.steps[of])
         for direction in ("uplink", "downlink"):
-            violations += _shares(instance, t, direction, getattr(solution, f"{direction}_share")[t])
-            seconds = _transfer_s(instance, t, direction, getattr(solution, f"{direction}_share")[t])
+            share = getattr(solution, f"{direction}_share")[of]
+            violations += _shares(instance, of, direction, share)
+            seconds = _transfer_s(instance, of, direction, share)
             valued = valued and seconds is not None
             delay += seconds or 0.0
-        generation_s, loss = _generation(instance, t, at_edge[t], solution.steps[t])
+        generation_s, loss = _generation(instance, of, at_edge[of], solution.steps[of])
         delay += generation_s
         quality += loss
     weights, number = instance.weights, frames * slots
@@ -85,10 +92,11 @@ def _whole(name: str, values: np.ndarray, where: Callable[..., str]) -> Iterator
         yield Violation(f"{name}_is_binary", where(*at), float(max(-rounded[at], rounded[at] - 1)))
 
 
-def _rows(name: str, t: int, amount: np.ndarray, limit: np.ndarray | float) -> Iterator[Violation]:
-    """Violations of rows of one frame, `amount` (K,) a slot or (K, U) a request above their limits."""
+def _rows(name: str, of: slice, amount: np.ndarray, limit: np.ndarray | float) -> Iterator[Violation]:
+    """Violations of rows of frames `of`, `amount` (n, K) a slot or (n, K, U) a request above their limits."""
     for place in np.argwhere(_exceeds(amount, limit)):
-        where = _request(t, *place) if len(place) == 2 else f"frame {t + 1}, slot {place[0] + 1}"
+        t, k = of.start + place[0], place[1]
+        where = _request(t, k, place[2]) if len(place) == 3 else f"frame {t + 1}, slot {k + 1}"
         yield Violation(name, where, float(amount[tuple(place)]))
 
 
@@ -100,55 +108,55 @@ def _storage(instance: TwoTimescaleInstance, t: int, cached: np.ndarray) -> Iter
 
 
 def _service(
-    instance: TwoTimescaleInstance, t: int, cached: np.ndarray, at_edge: np.ndarray, steps: np.ndarray
+    instance: TwoTimescaleInstance, of: slice, cached: np.ndarray, at_edge: np.ndarray, steps: np.ndarray
 ) -> Iterator[Violation]:
-    """Who is served at the edge, with how many steps; `at_edge` and `steps` are [K, U] of one frame."""
-    edge, model = instance.edge, instance.requests.model[t]
+    """Who is served at the edge, with how many steps: of frames `of`, caches [n, M], the others [n, K, U]."""
+    edge, model = instance.edge, instance.requests.model[of]
     asked = model >= 0
-    hit = np.where(asked, cached[np.maximum(model, 0)], 0.0)
+    hit = np.where(asked, cached[np.arange(len(cached))[:, None, None], np.maximum(model, 0)], 0.0)
     served = asked & (at_edge > 0.5)
-    yield from _rows("no_request", t, np.where(asked, 0.0, np.maximum(abs(at_edge), abs(steps))), 0.0)
-    yield from _rows("hit", t, np.where(asked, at_edge - hit, 0.0), 0.0)
+    yield from _rows("no_request", of, np.where(asked, 0.0, np.maximum(abs(at_edge), abs(steps))), 0.0)
+    yield from _rows("hit", of, np.where(asked, at_edge - hit, 0.0), 0.0)
     if instance.serve_all_hits:
-        yield from _rows("serve_all_hits", t, np.where(asked, hit - at_edge, 0.0), 0.0)
-    yield from _rows("min_steps", t, np.where(served, edge.min_steps - steps, 0.0), edge.min_steps)
-    yield from _rows("max_steps", t, np.where(served, steps - edge.max_steps, 0.0), edge.max_steps)
-    yield from _rows("steps_at_edge", t, np.where(asked & ~served, abs(steps), 0.0), 0.0)
-    total = np.where(asked, steps, 0.0).sum(axis=1)
-    yield from _rows("steps_per_slot", t, total - edge.steps_per_slot, edge.steps_per_slot)
+        yield from _rows("serve_all_hits", of, np.where(asked, hit - at_edge, 0.0), 0.0)
+    yield from _rows("min_steps", of, np.where(served, edge.min_steps - steps, 0.0), edge.min_steps)
+    yield from _rows("max_steps", of, np.where(served, steps - edge.max_steps, 0.0), edge.max_steps)
+    yield from _rows("steps_at_edge", of, np.where(asked & ~served, abs(steps), 0.0), 0.0)
+    total = np.where(asked, steps, 0.0).sum(axis=2)
+    yield from _rows("steps_per_slot", of, total - edge.steps_per_slot, edge.steps_per_slot)
 
 
-def _shares(instance: TwoTimescaleInstance, t: int, direction: str, share: np.ndarray) -> Iterator[Violation]:
-    """Shares [K, U] of one direction in one frame: parts of a whole, none without a request, some for a transfer."""
-    asked = instance.requests.model[t] >= 0
-    size = _sizes(instance, t, direction)
-    yield from _rows("no_request", t, np.where(asked, 0.0, abs(share)), 0.0)
-    yield from _rows(f"{direction}_is_share", t, np.where(asked, np.maximum(-share, share - 1.0), 0.0), 1.0)
-    yield from _rows(f"{direction}_share", t, np.where(asked, share, 0.0).sum(axis=1) - 1.0, 1.0)
-    for k, u in np.argwhere((size > 0) & ~(share > 0)):
-        yield Violation(f"{direction}_without_share", _request(t, k, u), float(size[k, u]))
+def _shares(instance: TwoTimescaleInstance, of: slice, direction: str, share: np.ndarray) -> Iterator[Violation]:
+    """Shares [n, K, U] of one direction: parts of a whole, none without a request, some for a transfer."""
+    asked = instance.requests.model[of] >= 0
+    size = _sizes(instance, of, direction)
+    yield from _rows("no_request", of, np.where(asked, 0.0, abs(share)), 0.0)
+    yield from _rows(f"{direction}_is_share", of, np.where(asked, np.maximum(-share, share - 1.0), 0.0), 1.0)
+    yield from _rows(f"{direction}_share", of, np.where(asked, share, 0.0).sum(axis=2) - 1.0, 1.0)
+    for t, k, u in np.argwhere((size > 0) & ~(share > 0)):
+        yield Violation(f"{direction}_without_share", _request(of.start + t, k, u), float(size[t, k, u]))
 
 
-def _sizes(instance: TwoTimescaleInstance, t: int, direction: str) -> np.ndarray:
-    """Megabits [K, U] that go in this direction, 0 without a request."""
+def _sizes(instance: TwoTimescaleInstance, of: slice, direction: str) -> np.ndarray:
+    """Megabits [n, K, U] that go in this direction, 0 without a request."""
     requests = instance.requests
-    size = (requests.input_mbit if direction == "uplink" else requests.output_mbit)[t]
-    return np.where(requests.model[t] >= 0, size, 0.0)
+    size = (requests.input_mbit if direction == "uplink" else requests.output_mbit)[of]
+    return np.where(requests.model[of] >= 0, size, 0.0)
 
 
-def _transfer_s(instance: TwoTimescaleInstance, t: int, direction: str, share: np.ndarray) -> float | None:
-    """Sum of the transfer times of one frame, s; None where a transfer has no share."""
+def _transfer_s(instance: TwoTimescaleInstance, of: slice, direction: str, share: np.ndarray) -> float | None:
+    """Sum of the transfer times of some frames, s; None where a transfer has no share."""
     edge, requests = instance.edge, instance.requests
-    size = _sizes(instance, t, direction)
+    size = _sizes(instance, of, direction)
     sent = size > 0
     if not (share[sent] > 0).all():
         return None
     watt: np.ndarray | float
     if direction == "uplink":
-        watt, gain = np.broadcast_to(instance.user_power_w, size.shape)[sent], requests.uplink_gain[t][sent]
+        watt, gain = np.broadcast_to(instance.user_power_w, size.shape)[sent], requests.uplink_gain[of][sent]
         hertz = 1e6 * edge.uplink_mhz
     else:
-        watt, gain = edge.power_w, requests.downlink_gain[t][sent]
+        watt, gain = edge.power_w, requests.downlink_gain[of][sent]
         hertz = 1e6 * edge.downlink_mhz
     noise = 10.0 ** ((edge.noise_dbm_per_hz - 30.0) / 10.0)
     width = share[sent] * hertz
@@ -157,22 +165,26 @@ def _transfer_s(instance: TwoTimescaleInstance, t: int, direction: str, share: n
         return float((1e6 * size[sent] / rate).sum())
 
 
-def _generation(instance: TwoTimescaleInstance, t: int, at_edge: np.ndarray, steps: np.ndarray) -> tuple[float, float]:
-    """Sum over one frame's requests of generation and backhaul delays, s, and of quality losses."""
+def _generation(
+    instance: TwoTimescaleInstance, of: slice, at_edge: np.ndarray, steps: np.ndarray
+) -> tuple[float, float]:
+    """Sum over some frames' requests of generation and backhaul delays, s, and of quality losses."""
     requests, cloud = instance.requests, instance.cloud
-    seconds = loss = 0.0
+    asked = requests.model[of] >= 0
+    served = asked & (at_edge > 0.5)
+    away = asked & ~served
+    model_here, steps_here = requests.model[of][served], steps[served]
+    sent_away = np.bincount(requests.model[of][away], minlength=len(instance.models))
+    size = (requests.input_mbit[of][away] + requests.output_mbit[of][away]).sum()
+    in_cloud_s = cloud.latency.base_s + cloud.latency.per_step_s * cloud.steps
+    seconds = float(size / instance.edge.backhaul_mbps + sent_away.sum() * in_cloud_s)
+    loss = 0.0
     for index, model in enumerate(instance.models):
-        asked = requests.model[t] == index
-        served = asked & (at_edge > 0.5)
-        away = asked & ~served
-        steps_here = steps[served]
-        seconds += float((model.latency.base_s + model.latency.per_step_s * steps_here).sum())
+        of_model = steps_here[model_here == index]
+        seconds += float((model.latency.base_s + model.latency.per_step_s * of_model).sum())
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            loss += float(np.sum(model.quality.value(steps_here)))
-        size = requests.input_mbit[t][away] + requests.output_mbit[t][away]
-        in_cloud_s = cloud.latency.base_s + cloud.latency.per_step_s * cloud.steps
-        seconds += float((size / instance.edge.backhaul_mbps + in_cloud_s).sum())
-        loss += int(away.sum()) * float(model.quality.value(np.array(cloud.steps)))
+            loss += float(np.sum(model.quality.value(of_model)))
+        loss += int(sent_away[index]) * float(model.quality.value(np.array(cloud.steps)))
     return seconds, loss
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from aigc_opt.control import require_memory
 from aigc_opt.decomposition.alternating import Alternation
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.problems.two_timescale import heuristics
@@ -14,7 +15,7 @@ from aigc_opt.problems.two_timescale.benders import solve_caches
 from aigc_opt.problems.two_timescale.branch import branch_frames
 from aigc_opt.problems.two_timescale.enumeration import Caches, enumerate_caches, feasible_caches
 from aigc_opt.problems.two_timescale.episode import Episode
-from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
+from aigc_opt.problems.two_timescale.frames import ROWS_AT_ONCE, Frames, switching_cost
 from aigc_opt.problems.two_timescale.listing import Interval, close_frames
 from aigc_opt.problems.two_timescale.prices import Fixings, Priced, least_caches, price_steps, try_prices
 from aigc_opt.problems.two_timescale.relaxation import Relaxation, relax, relax_apart
@@ -31,12 +32,22 @@ ENUMERATED_SLOTS = 4_000_000
 """Episodes with so many feasible caches, and so many pairs of cache and slot, are enumerated."""
 
 CLOSING_SHARE = 0.9
-CLOSING_TIMES = 6.0
+CLOSING_TIMES = 3.0
 """The interval is left as it is, and the allocation worked out and checked, after this share of the time, or when so
 many times what the transfers took are left: both grow with the number of slots."""
 
+TRANSFERS_SHARE = 0.3
+"""At most this share of the time goes to the transfers; what is left of them then is done in a hurry."""
+
+CHECKING_TIMES = 0.5
+"""The check of the solution takes about so many times what the transfers took; it is left to it."""
+
 RELAXED_SHARE = 0.3
 """At most this share of the time goes to the linear relaxation."""
+
+BYTES_A_REQUEST, BYTES_AT_ONCE = 75.0, 150.0
+"""Memory of a place for a request (frames x slots x users) in the episode's arrays, a solution and its check; and of
+one in the slots whose duals are computed together. Measured; a search takes more."""
 
 PRICE_ROUNDS = 40
 ROUNDING = 1e-12
@@ -48,17 +59,28 @@ CLOSE = 1e-9
 
 
 class Work:
-    """One solve: the episode's arrays, its transfers, and reports in the instance's own scale."""
+    """One solve: the episode's arrays, its transfers, and reports in the instance's own scale.
+
+    Raises
+    ------
+    InputError
+        If the arrays do not fit into memory, or the objective would overflow.
+
+    """
 
     def __init__(self, task: Task):
         self.task, self.control = task, task.control
-        began = task.control.elapsed_s
+        began = self.control.elapsed_s
+        places, users = task.instance.requests.model.size, task.instance.requests.model.shape[2]
+        needed = BYTES_A_REQUEST * places + BYTES_AT_ONCE * min(places, ROWS_AT_ONCE * users)
+        require_memory(task.instance.name, f"{places:,} places for requests", needed)
         self.episode = Episode.of(task.instance)
         self.frames = Frames(self.episode)
         self.every = np.arange(self.episode.frames)
-        self.transfers = Transfers.of(self.episode)
-        left = self.control.remaining_s
-        reserve = CLOSING_TIMES * (self.control.elapsed_s - began)
+        self.transfers = Transfers.of(self.episode, self.control.part(TRANSFERS_SHARE))
+        left, took_s = self.control.remaining_s, self.control.elapsed_s - began
+        self.checking_s = CHECKING_TIMES * took_s
+        reserve = CLOSING_TIMES * took_s
         self.closing = self.control.part(CLOSING_SHARE, max(0.0, left - reserve))
         self.aim = task.gap * (1 - 1e-3)  # what is asked for, less what rounding could add
 
@@ -92,10 +114,12 @@ class Work:
     def solution(self, caches: np.ndarray) -> TwoTimescaleSolution:
         """Allocate to caches (T, M) what is best, or what there is time for."""
         e, parts = self.episode, []
+        until = self.control.part(1.0, max(0.0, self.control.remaining_s - self.checking_s))
         for i in range(0, e.frames, self.frames.batch):
             of = self.every[i : i + self.frames.batch]
-            roots = self.control.remaining_s > 0  # else the least that must be given
-            parts.append(self.frames.allocate(of, caches[of], 0.1 * self.aim, self.control, roots=roots))
+            roots = until.stop is None  # else the least that must be given
+            within = until.part(len(of) / (e.frames - i))
+            parts.append(self.frames.allocate(of, caches[of], 0.1 * self.aim, within, roots=roots))
         shape = (e.frames, e.slots, e.users)
         at_edge = np.concatenate([part.at_edge for part in parts])
         steps = np.concatenate([part.steps for part in parts])
@@ -106,6 +130,11 @@ class Work:
             uplink_share=self.transfers.uplink.share.reshape(shape),
             downlink_share=self.transfers.downlink.share.reshape(shape),
         )
+
+    def unsearched(self, lower: float) -> Found:
+        """Return popular caches where there is no time to look for better ones."""
+        self.report("no time to look for caches")
+        return self.found(heuristics.popular(self.frames, self.task.seed), lower, Proof.DUAL)
 
     def found(self, caches: np.ndarray, lower: float | None, proof: Proof) -> Found:
         """Return caches with their allocation, and a bound in the sum scale."""
@@ -180,6 +209,8 @@ def decomposition(task: Task) -> Found:
     work = Work(task)
     e = work.episode
     first = work.first_bound()
+    if work.closing.stop is not None:
+        return work.unsearched(first)
     caches = feasible_caches(e, ENUMERATED_CACHES)
     if caches is not None and len(caches) * e.frames * e.slots <= ENUMERATED_SLOTS:
         event = f"enumeration: {len(caches)} caches fit"
@@ -189,7 +220,7 @@ def decomposition(task: Task) -> Found:
             lambda upper, lower: work.report(event, upper, lower),
         )  # fmt: skip
         if found is None:
-            return work.found(heuristics.popular(work.frames, task.seed), first, Proof.DUAL)
+            return work.unsearched(first)
         return work.found(found.chosen, max(first, found.lower), Proof.ENUMERATION)
     if e.switches:
         work.report("switching: too many caches to enumerate")
@@ -241,13 +272,14 @@ def _best_met(work: Work, priced: Priced) -> np.ndarray:
 def lagrangian(task: Task) -> Found:
     """Prices on steps and on switches alone: their bound, and the best caches that they meet, searched nearby."""
     work = Work(task)
+    first = work.first_bound()
+    if work.closing.stop is not None:
+        return work.unsearched(first)
     lower, priced = lagrangian_bound(work)
-    lower = max(lower, work.first_bound())
+    lower = max(lower, first)
     work.report("bound: prices", lower=lower)
     pool = Pool(work.frames)
-    pool.spread(work.every, popular_caches(work.episode))
-    for of, caches in priced.met[-12:]:
-        pool.spread(of, caches)
+    pool.meet(priced.met[-12:], work.closing)
     return work.found(pool.improve(work.closing), lower, Proof.DUAL)
 
 
@@ -271,6 +303,8 @@ def benders(task: Task) -> Found:
     """Benders' decomposition: a master in HiGHS over caches and switches, cuts from the prices of all slots."""
     work = Work(task)
     first = work.first_bound()
+    if work.closing.stop is not None:
+        return work.unsearched(first)
     found = solve_caches(work.frames, work.aim, work.transfers.cost, work.closing, work.report)
     better = found.lower > first
     return work.found(found.chosen, max(first, found.lower), Proof.SOLVER if better else Proof.DUAL)

@@ -7,14 +7,15 @@ import numpy as np
 from aigc_opt.control import Control
 from aigc_opt.problems.two_timescale.episode import Episode
 from aigc_opt.problems.two_timescale.frames import Frames
+from aigc_opt.problems.two_timescale.slot_dual import FITS
 
 MOVES_PER_ROUND = 12
 """Of all flips and swaps of a cache the most promising so many are valued."""
 
 
-def packed(order: np.ndarray, useful: np.ndarray, episode: Episode) -> np.ndarray:
-    """Return the cache (M,) that takes useful models in this order, as far as they fit."""
-    cache, room = np.zeros(episode.models, bool), episode.storage_gb
+def packed(order: np.ndarray, useful: np.ndarray, episode: Episode, share: float = 1.0) -> np.ndarray:
+    """Return the cache (M,) that takes useful models in this order, as far as they fit into a share of the storage."""
+    cache, room = np.zeros(episode.models, bool), episode.storage_gb * share
     for m in order.tolist():
         if useful[m] and episode.size_gb[m] <= room:
             cache[m] = True
@@ -39,9 +40,31 @@ def popular_caches(episode: Episode) -> np.ndarray:
 
 def with_room_for_steps(frames: Frames, caches: np.ndarray) -> np.ndarray:
     """Empty those caches (T, M) whose hits must be given more steps than there are."""
-    at = np.arange(frames.episode.frames)
-    _, fits, _ = frames.dual(at, caches.astype(float))
+    e = frames.episode
+    if frames.free_hits:
+        return caches
+    hit = caches[np.repeat(np.arange(e.frames), e.slots)[:, None], frames.wanted] & frames.asked
+    least = e.curves.least * np.count_nonzero(hit, axis=1).reshape(e.frames, e.slots)
+    fits = (least <= e.steps_per_slot + FITS * max(e.steps_per_slot, 1.0)).all(axis=1)
     return caches & fits[:, None]
+
+
+def flips_of(models: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the moves near a cache: one model put in or taken out, or two exchanged.
+
+    Returns
+    -------
+    first, second : ndarray of int, shape (n,)
+        The models that change; the same one twice where only one does.
+    flips : ndarray of bool, shape (n, M)
+        What changes.
+
+    """
+    pairs = [(i, i) for i in range(models)] + [(i, j) for i in range(models) for j in range(i)]
+    first, second = np.array(pairs).T
+    flips = np.zeros((len(pairs), models), bool)
+    flips[np.arange(len(pairs)), first] = flips[np.arange(len(pairs)), second] = True
+    return first, second, flips
 
 
 def local_search(
@@ -73,11 +96,8 @@ def local_search(
     e = frames.episode
     caches = caches.copy()
     linear = np.zeros(caches.shape) if linear is None else linear
-    pairs = [(i, i) for i in range(e.models)] + [(i, j) for i in range(e.models) for j in range(i)]
-    first, second = np.array(pairs).T
+    first, second, flips = flips_of(e.models)
     swap = first != second
-    flips = np.zeros((len(pairs), e.models), bool)
-    flips[np.arange(len(pairs)), first] = flips[np.arange(len(pairs)), second] = True
     if control.stop is not None:
         return caches
     value, fits, cuts = frames.dual(of, caches.astype(float))

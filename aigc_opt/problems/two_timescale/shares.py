@@ -15,11 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aigc_opt.control import Control
 from aigc_opt.problems.two_timescale.episode import Episode
 from aigc_opt.reuse import shared
 
 CHUNK = 20_000
 """Slots that are solved together: more would not fit the processor's cache."""
+
+HURRIED = 0
+"""Newton steps of a slot for which there is no time: of 5 or so that it needs."""
 
 _SERIES = [(-1) ** k * (k - 1) / k for k in range(2, 10)]
 
@@ -57,13 +61,20 @@ class Transfers:
     lower: float
 
     @classmethod
-    def of(cls, episode: Episode) -> Transfers:
-        """Solve both directions of an episode. Transfers cost the same whatever is cached, so once is enough."""
+    def of(cls, episode: Episode, control: Control | None = None) -> Transfers:
+        """Solve both directions of an episode. Transfers cost the same whatever is cached, so once is enough.
+
+        When `control` says stop, the slots that are left get shares near the best ones, and bounds as valid as ever.
+        """
         e = episode
         of_up = e.uplink_mbit, e.uplink_gain, e.user_power_w, e.uplink_hz, e.noise_w_per_hz
         of_down = e.downlink_mbit, e.downlink_gain, e.power_w, e.downlink_hz, e.noise_w_per_hz
-        up = shared(lambda: solve_shares(*of_up), "shares", *of_up)
-        down = shared(lambda: solve_shares(*of_down), "shares", *of_down)
+
+        def whole(_: Shares) -> bool:
+            return control is None or control.stop is None
+
+        up = shared(lambda: solve_shares(*of_up, control=control), "shares", *of_up, keep=whole)
+        down = shared(lambda: solve_shares(*of_down, control=control), "shares", *of_down, keep=whole)
         cost = e.weight_delay * float(up.seconds.sum() + down.seconds.sum())
         lower = e.weight_delay * float(up.lower.sum() + down.lower.sum())
         return cls(up, down, cost, lower)
@@ -77,6 +88,7 @@ def solve_shares(
     noise_w_per_hz: float,
     tolerance: float = 1e-10,
     max_iterations: int = 60,
+    control: Control | None = None,
 ) -> Shares:
     """Find the optimal shares of every slot.
 
@@ -87,6 +99,8 @@ def solve_shares(
     power_w : float or ndarray, shape (U,)
     tolerance : float
         Relative gap between `seconds` and `lower` at which a slot is done.
+    control : Control, optional
+        When it says stop, slots get `HURRIED` steps.
 
     Notes
     -----
@@ -104,7 +118,7 @@ def solve_shares(
             bandwidth_hz,
             noise_w_per_hz,
             tolerance,
-            max_iterations,
+            max_iterations if control is None or control.stop is None else HURRIED,
         )
         for i in range(0, len(size_mbit), CHUNK)
     ]

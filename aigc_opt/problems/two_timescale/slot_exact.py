@@ -175,10 +175,25 @@ def solve_jobs(
         Whether every job gets its first bound and point whatever `control` says.
 
     """
+    if control.stop is not None and not roots:
+        return _least(jobs)
     search = _Search(jobs, relative, group, cutoff, control)
     while len(search.open.job) and (control.stop is None or (roots and np.isneginf(search.open.bound).any())):
         search.step()
     return search.result()
+
+
+def _least(jobs: Jobs) -> Allocation:
+    """Answer without search: the bound at price 0, and the least that must be given as a point."""
+    free = jobs.cached & jobs.free_hits
+    value, _, _ = Response(jobs.curves, jobs.model, jobs.cloud, None, free)(np.zeros(len(jobs)))
+    lower = np.where(jobs.cached, value, jobs.cloud).sum(axis=1)
+    at_edge = jobs.cached & (not jobs.free_hits)
+    steps = np.where(at_edge, jobs.curves.least, 0.0)
+    fits = steps.sum(axis=1) <= jobs.budget + FITS * max(jobs.budget, 1.0)
+    cost = np.where(at_edge, jobs.curves.value(jobs.model, steps), jobs.cloud).sum(axis=1)
+    cost, lower = np.where(fits, cost, np.inf), np.where(fits, lower, np.inf)
+    return Allocation(cost, np.minimum(lower, cost), at_edge, steps)
 
 
 class _Search:
@@ -343,14 +358,10 @@ class _Search:
         return Allocation(self.cost, np.minimum(self.lower, self.cost), at_edge, steps)
 
     def _settle_untouched(self, rows: np.ndarray) -> None:
-        """Jobs whose turn never came: the bound at price 0, and the least that must be given as a point."""
-        model, cloud, cached = self.model[rows], self.cloud[rows], self.cached[rows]
-        free = cached & self.free_hits
-        value, _, _ = Response(self.curves, model, cloud, None, free)(np.zeros(len(rows)))
-        self.lower[rows] = np.where(cached, value, cloud).sum(axis=1)
-        at_edge = cached & (not self.free_hits)
-        steps = np.where(at_edge, self.curves.least, 0.0)
-        fits = steps.sum(axis=1) <= self.budget + FITS * max(self.budget, 1.0)
-        cost = np.where(at_edge, self.curves.value(model, steps), cloud).sum(axis=1)
-        self.lower[rows[~fits]] = np.inf
-        self._offer(rows, np.where(fits, cost, np.inf), at_edge, steps)
+        """Jobs whose turn never came."""
+        jobs = Jobs(
+            self.curves, self.budget, self.model[rows], self.cloud[rows], self.cached[rows], self.free_hits
+        )  # fmt: skip
+        least = _least(jobs)
+        self.lower[rows] = least.lower
+        self._offer(rows, least.cost, least.at_edge, least.steps)

@@ -12,7 +12,7 @@ between the two, `close_paths` narrows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from aigc_opt.problems.two_timescale.frames import Frames, switching_cost
 from aigc_opt.problems.two_timescale.paths import Nodes, best_paths, close_paths
 from aigc_opt.problems.two_timescale.prices import price_steps, try_prices
 from aigc_opt.problems.two_timescale.relaxation import relax
-from aigc_opt.problems.two_timescale.search import local_search
+from aigc_opt.problems.two_timescale.search import local_search, popular_caches, with_room_for_steps
 from aigc_opt.problems.two_timescale.tables import MODELS_AT_MOST
 
 ITERATIONS = 30
@@ -59,6 +59,16 @@ class Pool:
         for shift in (0, -1, 1):
             inside = (of + shift >= 0) & (of + shift < len(self._known))
             self.add(of[inside] + shift, caches[inside])
+
+    def meet(self, met: Iterable[tuple[np.ndarray, np.ndarray]], control: Control) -> None:
+        """Add popular caches; then, spread, these and those that were met, as long as there is time."""
+        every = np.arange(self.frames.episode.frames)
+        popular = with_room_for_steps(self.frames, popular_caches(self.frames.episode))
+        self.add(every, popular)
+        for of, caches in [(every, popular), *met]:
+            if control.stop is not None:
+                break
+            self.spread(of, caches)
 
     def best(self) -> tuple[float, np.ndarray]:
         """Return the best path through the pool."""
@@ -117,10 +127,7 @@ def solve_with_switching(
     lower = priced.lower.sum() - paid
 
     pool = Pool(frames)
-    for of, met in priced.met[-12:]:
-        pool.spread(of, met)
-    for rounded in relaxed.rounded[-4:]:
-        pool.spread(every, rounded)
+    pool.meet([*priced.met[-12:], *((every, rounded) for rounded in relaxed.rounded[-4:])], control)
     best = pool.improve(control)
     value, _ = frames.exact(every, best, slot_relative, control)
     upper = value.sum() + switching_cost(e, best)
