@@ -405,7 +405,7 @@ def branch(
             continue
 
         def gain(pair: list[Node], limit: float = limit, bound: float = node.bound) -> float:
-            """How far the children are above the bound, by their masters: the product; one that is left is at the cutoff."""
+            """Product of how far the masters are above the bound; that of a child that was left is at the cutoff."""
             gains = [max(min(child.master, limit) - bound, 0.01) for child in pair]
             return float(np.prod(gains + [limit - bound] * (2 - len(gains))))
 
