@@ -138,15 +138,25 @@ def asked(
 
 
 def _remembered(check: Callable[[Solution], Check]) -> Callable[[Solution], Check]:
-    """Make a checker that knows what it said of the last point."""
-    last: list[Any] = [None, None]
+    """Make a checker that knows what it said of the last point, and of the best one, which is what a method gives."""
+    known: list[tuple[Solution, Check]] = []
 
     def checked(solution: Solution) -> Check:
-        if last[0] is not solution:
-            last[:] = solution, check(solution)
-        return last[1]
+        said = next((said for of, said in known if of is solution), None)
+        if said is None:
+            said = check(solution)
+            known.append((solution, said))
+            best = min(known, key=_value_of)
+            known[:] = [pair for pair in known if pair is best or pair is known[-1]]
+        return said
 
     return checked
+
+
+def _value_of(known: tuple[Solution, Check]) -> float:
+    """Objective of a checked point; inf where it has none or breaks a constraint."""
+    check = known[1]
+    return math.inf if check.objective is None or not check.feasible else check.objective
 
 
 def bound(

@@ -17,6 +17,55 @@ BYTES_A_COLUMN = 320.0
 """Memory of a program, its making and its copy in a solver, measured; what a solver does with it takes more."""
 
 
+def placement_part(
+    build: ProgramBuilder, instance: DeploymentInstance, costs: Costs
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Add what is decided of placements, with its costs and all constraints that are about nothing else.
+
+    Returns
+    -------
+    stored, loaded, fetch, load : ndarray of int, shape (T, E, M)
+        Columns.
+
+    """
+    slots, servers, models = instance.shape
+    server_names = [server.name for server in instance.servers]
+    model_names = [model.name for model in instance.models]
+    slot_names = range(1, slots + 1)
+
+    def placed() -> list[Label]:
+        return list(itertools.product(slot_names, server_names, model_names))
+
+    def everywhere(cost: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(cost, instance.shape).astype(float)
+
+    stored = build.variable("stored", everywhere(costs.hold_stored), placed, integer=True)
+    loaded = build.variable("loaded", everywhere(costs.hold_loaded), placed, integer=True)
+    fetch = build.variable("fetches", everywhere(costs.fetch), placed)
+    load = build.variable("loads", everywhere(costs.load), placed)
+    per_server = np.arange(slots * servers).reshape(slots, servers)
+    per_model = np.arange(slots * servers * models).reshape(instance.shape)
+
+    def capacity(name: str, variable: np.ndarray, size: np.ndarray, limit: np.ndarray) -> None:
+        upper = np.broadcast_to(limit, (slots, servers)).ravel()
+        labels = lambda: list(itertools.product(slot_names, server_names))  # noqa: E731
+        build.constraint(name, [(per_server[:, :, None], variable, size)], upper, labels)
+
+    capacity("storage", stored, costs.size_gb, costs.storage_gb)
+    capacity("gpu_memory", loaded, costs.memory_gb, costs.gpu_memory_gb)
+    build.constraint("on_disk", [(per_model, loaded, 1.0), (per_model, stored, -1.0)], np.zeros(per_model.size), placed)
+
+    def switched(name: str, state: np.ndarray, switch: np.ndarray, before: np.ndarray) -> None:
+        upper = np.zeros(instance.shape)
+        upper[0] = before
+        terms = [(per_model, state, 1.0), (per_model, switch, -1.0), (per_model[1:], state[:-1], -1.0)]
+        build.constraint(name, terms, upper.ravel(), placed)
+
+    switched("fetching", stored, fetch, instance.initial_stored)
+    switched("loading", loaded, load, instance.initial_loaded)
+    return stored, loaded, fetch, load
+
+
 class DeploymentProgram:
     """The mixed-integer program of an instance, and the way from its columns to a solution and back.
 
@@ -41,18 +90,7 @@ class DeploymentProgram:
         model_names = [model.name for model in instance.models]
         slot_names = range(1, slots + 1)
         build = ProgramBuilder()
-
-        def placed() -> list[Label]:
-            return list(itertools.product(slot_names, server_names, model_names))
-
-        # --------------------------------------------------------------------------------------- variables
-        def everywhere(cost: np.ndarray) -> np.ndarray:
-            return np.broadcast_to(cost, instance.shape).astype(float)
-
-        stored = build.variable("stored", everywhere(costs.hold_stored), placed, integer=True)
-        loaded = build.variable("loaded", everywhere(costs.hold_loaded), placed, integer=True)
-        fetch = build.variable("fetches", everywhere(costs.fetch), placed)
-        load = build.variable("loads", everywhere(costs.load), placed)
+        stored, loaded, fetch, load = placement_part(build, instance, costs)
 
         # demand d = (slot, origin, model); route k = (demand of the route, server that serves)
         d_slot, d_origin, d_model = np.nonzero(arrivals > 0)
@@ -74,30 +112,8 @@ class DeploymentProgram:
         route = build.variable("route", k_amount * costs.serve[k_origin, k_model, k_server], routes)
         to_cloud = build.variable("to_cloud", amount * costs.serve[d_origin, d_model, servers], demands)
 
-        # ------------------------------------------------------------------------------------- constraints
-        per_server = np.arange(slots * servers).reshape(slots, servers)
-        per_model = np.arange(slots * servers * models).reshape(instance.shape)
-        no_change = np.zeros(per_model.size)
-
         def at_servers(which: np.ndarray) -> Labels:
             return lambda: [(t, server_names[j]) for t in slot_names for j in which.tolist()]
-
-        def capacity(name: str, variable: np.ndarray, size: np.ndarray, limit: np.ndarray) -> None:
-            upper = np.broadcast_to(limit, (slots, servers)).ravel()
-            build.constraint(name, [(per_server[:, :, None], variable, size)], upper, at_servers(np.arange(servers)))
-
-        capacity("storage", stored, costs.size_gb, costs.storage_gb)
-        capacity("gpu_memory", loaded, costs.memory_gb, costs.gpu_memory_gb)
-        build.constraint("on_disk", [(per_model, loaded, 1.0), (per_model, stored, -1.0)], no_change, placed)
-
-        def switched(name: str, state: np.ndarray, switch: np.ndarray, before: np.ndarray) -> None:
-            upper = np.zeros(instance.shape)
-            upper[0] = before
-            terms = [(per_model, state, 1.0), (per_model, switch, -1.0), (per_model[1:], state[:-1], -1.0)]
-            build.constraint(name, terms, upper.ravel(), placed)
-
-        switched("fetching", stored, fetch, instance.initial_stored)
-        switched("loading", loaded, load, instance.initial_loaded)
 
         d_row, k_row = np.arange(d_slot.size), np.arange(k_demand.size)
         one = np.ones(d_slot.size)

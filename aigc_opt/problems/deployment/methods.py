@@ -13,6 +13,7 @@ from aigc_opt.errors import SolverError
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment import heuristics
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
+from aigc_opt.problems.deployment.benders import benders
 from aigc_opt.problems.deployment.branch_and_price import Columns, Node, ascend, branch, root
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.cuts import tightened
@@ -269,6 +270,7 @@ def exact(task: Task) -> Found:
 METHODS: dict[str, Callable[[Task], Found]] = {
     "exact": exact,
     "lagrangian": lagrangian,
+    "benders": benders,
     "monolith": monolith,
     "feature-aware": heuristic(select),
     "popularity": heuristic(heuristics.popularity),

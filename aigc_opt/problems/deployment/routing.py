@@ -18,13 +18,27 @@ from aigc_opt.solvers import Answer, Highs
 Guide = tuple[np.ndarray, np.ndarray]
 """What a GPU-second and a joule at each server are thought to be worth, each of shape (T, E)."""
 
-BATCH = 20_000
+BATCH = 5_000
 """Columns of one routing program, unless a single slot has more: slots are batched, and the clock is asked between."""
 
 
 def switches(state: np.ndarray, before: np.ndarray) -> np.ndarray:
     """1 where a model comes in, shape (T, E, M), for a state of that shape and the state [E, M] before it."""
     return np.maximum(0, np.diff(state, axis=0, prepend=before[None]))
+
+
+def placement_cost(
+    instance: DeploymentInstance, costs: Costs, stored: np.ndarray, loaded: np.ndarray, routing: np.ndarray
+) -> float:
+    """Weighted cost of a placement, each of shape (T, E, M), with a routing, shape (T, E, M, E + 1)."""
+    finite = np.where(np.isfinite(costs.serve), costs.serve, 0.0)
+    total = float((np.einsum("tim,timj->imj", instance.arrivals, routing) * finite).sum())
+    for state, before, switch, hold in (
+        (stored, instance.initial_stored, costs.fetch, costs.hold_stored),
+        (loaded, instance.initial_loaded, costs.load, costs.hold_loaded),
+    ):
+        total += float((switches(state, before).sum(axis=0) * switch).sum() + (state.sum(axis=0) * hold).sum())
+    return total
 
 
 def energy_left(instance: DeploymentInstance, costs: Costs, loaded: np.ndarray) -> np.ndarray:
@@ -206,7 +220,10 @@ def _route_scarce(
         ("energy", costs.work_j, left_j[slots].ravel()),
     ):
         build.constraint(name, [(place, route, amount * work[model])], limit, list)
-    outcome = Highs(build.build()).solve(control=control if route.size > BATCH else None)
+    small = route.size <= BATCH  # then presolve takes longer than it saves
+    outcome = Highs(build.build()).solve(
+        control=None if small else control, options={"presolve": "off"} if small else None
+    )
     if outcome.answer is not Answer.OPTIMAL or outcome.x is None or outcome.row_duals is None:
         return None
     shares = np.zeros((slots.size, servers, models, servers + 1))
