@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aigc_opt
+from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.instance.generate import generate_deployment
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.problems.deployment.costs import Costs
@@ -39,6 +42,24 @@ def test_any_prices_are_below_the_relaxation(seed, size):
     priced = relaxation.evaluate(relaxation.prices(start * random.uniform(0, size, start.shape)), 0.1)
     relaxed = Highs(DeploymentProgram(instance).program.relaxed()).solve().objective
     assert priced.value <= relaxed + 1e-9 * max(1.0, abs(relaxed))
+
+
+@pytest.mark.parametrize("dearness", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("limits", ["gpu_s", "energy_j"])
+def test_limits_that_are_not_there_have_no_price(dearness, limits):
+    """Nothing pays for such a price, and with many requests it would raise the bound far above the optimum."""
+    data = generate_deployment(3, 4, 6, seed=0).to_dict()
+    data["arrivals"] = (1e5 * np.array(data["arrivals"])).tolist()
+    for server in data["servers"]:
+        server |= {"gpu_s": None, "energy_j": None, "storage_gb": 1000, "gpu_memory_gb": 500}
+        server |= {} if limits == "gpu_s" else {"gpu_s": 1e9}
+    instance = DeploymentInstance.from_dict(data)
+    relaxation = Relaxation(instance, Costs.of(instance))
+    relaxed = Highs(DeploymentProgram(instance).program.relaxed()).solve().objective
+    assert relaxation.evaluate(relaxation.first_prices(dearness), 1.0).value <= relaxed * (1 + 1e-9)
+    dear = dataclasses.replace(relaxation.first_prices(dearness), **{limits: np.full(instance.shape[:2], 1e3)})
+    assert relaxation.evaluate(dear, 1.0).value <= relaxed * (1 + 1e-9)
+    assert aigc_opt.solve(instance, method="lagrangian", time_limit=0.01).lower_bound <= relaxed * (1 + 1e-9)
 
 
 def test_prices_reach_the_relaxation_and_no_more():

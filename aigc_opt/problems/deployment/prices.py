@@ -135,7 +135,7 @@ class Relaxation:
         scarce = np.maximum(self.unit, 1e-9)
 
         def each(limit: np.ndarray) -> np.ndarray:
-            price = np.where(np.isfinite(limit) & (limit > 0), scarce / np.where(limit > 0, limit, 1.0), 1e-6 * scarce)
+            price = np.where(limit > 0, scarce / np.where(limit > 0, limit, 1.0), 1e-6 * scarce)  # 0 without a limit
             return np.tile(dearness * price, (slots, 1))
 
         return Prices(np.maximum(demand, 1e-3 * scarce * dearness), *(each(limit) for limit in self._limits))
@@ -151,8 +151,11 @@ class Relaxation:
         """Evaluate D and its smooth copy.
 
         In the copy the minimum over a path is a soft one, ``-T log sum exp(-cost / T)``, and what a route earns,
-        ``max over r in [0, 1] of u r``, loses ``T r^2 / 2``; so it is at most a multiple of T away from D.
+        ``max over r in [0, 1] of u r``, loses ``T r^2 / 2``; so it is at most a multiple of T away from D. A price of a
+        limit that is not there counts as 0: with no right side to pay for what its left side adds, D would not be a
+        bound.
         """
+        prices = self.prices(self.vector(prices))
         slots, servers, models = self.shape
         costs, arrivals = self.costs, self.instance.arrivals
         earned, soft = np.empty(self.shape), np.empty(self.shape)
