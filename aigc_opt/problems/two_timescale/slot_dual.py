@@ -219,7 +219,8 @@ def slot_dual(
     for iteration in range(1, max_iterations + 1):
         if not len(rows):
             break
-        meet = (value_right - value_left + slope_left * left - slope_right * right) / (slope_left - slope_right)
+        with np.errstate(divide="ignore", invalid="ignore"):  # one line on both sides: anything between will do
+            meet = (value_right - value_left + slope_left * left - slope_right * right) / (slope_left - slope_right)
         middle = 0.5 * (left + right)
         meet = np.where((meet > left) & (meet < right), meet, middle)
         top = value_left + slope_left * (meet - left)
