@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aigc_opt.control import Control
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
-from aigc_opt.result import Check, Limit, Proof, Solution
+from aigc_opt.result import Check, Limit, Proof, Solution, gap_of
 
 if TYPE_CHECKING:
     import pyomo.environ as pyo
@@ -48,6 +49,40 @@ class Task:
     bound: bool
     check: Callable[[Any], Check]
     start: Solution | None = None
+
+
+class Incumbent:
+    """The best point of a solve that its checker accepts.
+
+    Attributes
+    ----------
+    objective : float
+        inf until there is a point.
+    solution : Solution or None
+
+    """
+
+    def __init__(self, task: Task):
+        self.objective = math.inf
+        self.solution: Any = None
+        self._task = task
+
+    def offer(self, solution: Solution | None, event: str) -> bool:
+        """Take a point that is feasible and better by more than rounding, and report it; return whether it is."""
+        if solution is None:
+            return False
+        checked = self._task.check(solution)
+        if not checked.feasible or checked.objective is None:
+            return False
+        if self.solution is not None and checked.objective >= self.objective - 1e-9 * abs(self.objective):
+            return False
+        self.objective, self.solution = checked.objective, solution
+        self._task.control.report(event, objective=self.objective)
+        return True
+
+    def gap(self, lower_bound: float) -> float | None:
+        """Return the relative gap to a lower bound."""
+        return gap_of(self.objective, lower_bound)
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,9 @@ from aigc_opt.problems.deployment.arrays import placement_part
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.feature_aware import Plans, fill
 from aigc_opt.problems.deployment.routing import complete, switches
-from aigc_opt.problems.deployment.solution import DeploymentSolution
-from aigc_opt.problems.problem import Found, Task
+from aigc_opt.problems.problem import Found, Incumbent, Task
 from aigc_opt.program import INF, LinearProgram, ProgramBuilder
-from aigc_opt.result import Proof, gap_of
+from aigc_opt.result import Proof
 from aigc_opt.solvers import Answer, Highs
 
 RELAXED_SHARE = 0.5
@@ -226,17 +225,10 @@ def benders(task: Task) -> Found:
     """
     instance, control = task.instance, task.control
     costs = Costs.of(instance)
-    best: tuple[float, DeploymentSolution] | None = None
+    best = Incumbent(task)
 
     def offer(stored: np.ndarray, loaded: np.ndarray, event: str) -> None:
-        nonlocal best
-        solution = complete(instance, costs, stored, loaded, control)
-        checked = None if solution is None else task.check(solution)
-        if solution is None or checked is None or not checked.feasible or checked.objective is None:
-            return
-        if best is None or checked.objective < best[0]:
-            best = checked.objective, solution
-            control.report(f"benders: {event}", objective=checked.objective)
+        best.offer(complete(instance, costs, stored, loaded, control), f"benders: {event}")
 
     def filled(favour: np.ndarray | float = 1.0) -> None:
         plans = Plans(instance, costs)
@@ -247,14 +239,14 @@ def benders(task: Task) -> Found:
 
     nothing = np.zeros(instance.shape, dtype=np.int8)
     offer(nothing, nothing, "cloud only")
-    assert best is not None  # the cloud may serve everything
+    assert best.solution is not None  # the cloud may serve everything
     oracle = _Slots(instance, costs)
     least, proof = float(oracle.program.lower[oracle.theta].sum()), Proof.DUAL
     control.report("benders: cheapest ways", lower_bound=least)
     if control.stop is None:
         filled()
     if control.stop is not None:
-        return Found(best[1], least, proof, control.stop)
+        return Found(best.solution, least, proof, control.stop)
 
     rounds = 0
 
@@ -270,7 +262,7 @@ def benders(task: Task) -> Found:
         control.report(f"benders: {event}", lower_bound=lower if lower > least else None)
 
     def start() -> np.ndarray:
-        return oracle.point(best[1].stored, best[1].loaded, np.zeros(len(oracle.slots)))
+        return oracle.point(best.solution.stored, best.solution.loaded, np.zeros(len(oracle.slots)))
 
     linear = Master(oracle.program, relaxed=True)
     relaxed = solve_benders(
@@ -282,9 +274,9 @@ def benders(task: Task) -> Found:
     if relaxed.x is not None:
         oracle.core = np.clip(relaxed.x[oracle.loaded], 0.0, 1.0)
         filled(DOUBT + (1.0 - DOUBT) * oracle.core.transpose(1, 2, 0))
-    gap = gap_of(best[0], least)
+    gap = best.gap(least)
     if control.stop is not None or (gap is not None and gap <= task.gap):
-        return Found(best[1], least, proof, control.stop)
+        return Found(best.solution, least, proof, control.stop)
 
     def whole(x: np.ndarray, within: Control) -> Answered:
         loaded = np.round(x[oracle.loaded]).astype(np.int8)
@@ -299,4 +291,4 @@ def benders(task: Task) -> Found:
     )  # fmt: skip
     if ended.lower > least:
         least, proof = ended.lower, Proof.SOLVER
-    return Found(best[1], least, proof, control.stop)
+    return Found(best.solution, least, proof, control.stop)

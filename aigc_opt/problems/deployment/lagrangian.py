@@ -32,8 +32,8 @@ from aigc_opt.problems.deployment.neighbourhoods import TURNS, improve, replanne
 from aigc_opt.problems.deployment.prices import Prices, Relaxation
 from aigc_opt.problems.deployment.routing import complete
 from aigc_opt.problems.deployment.solution import DeploymentSolution
-from aigc_opt.problems.problem import Found, Task
-from aigc_opt.result import Proof, gap_of
+from aigc_opt.problems.problem import Found, Incumbent, Task
+from aigc_opt.result import Proof
 
 DEARNESS = (0.1, 0.03, 0.3, 0.0, 1.0)
 """Prices to start from (`Relaxation.first_prices`): the best of these, because an ascent takes very long to come down
@@ -131,21 +131,8 @@ def lagrangian(task: Task) -> Found:
     instance, control = task.instance, task.control
     costs = Costs.of(instance)
     relaxation = Relaxation(instance, costs)
-    best: tuple[float, DeploymentSolution] | None = None
+    best = Incumbent(task)
     guide = np.zeros(instance.shape[:2]), np.zeros(instance.shape[:2])
-
-    def offer(solution: DeploymentSolution | None, event: str) -> bool:
-        nonlocal best
-        if solution is None:
-            return False
-        checked = task.check(solution)
-        if not checked.feasible or checked.objective is None:
-            return False
-        if best is not None and checked.objective >= best[0] - 1e-9 * abs(best[0]):
-            return False
-        best = checked.objective, solution
-        control.report(event, objective=checked.objective)
-        return True
 
     def routed(stored: np.ndarray, loaded: np.ndarray, share: float = ROUTING_SHARE) -> DeploymentSolution | None:
         return complete(instance, costs, stored, loaded, within.part(share), guide)
@@ -153,48 +140,48 @@ def lagrangian(task: Task) -> Found:
     nothing, within = np.zeros(instance.shape, dtype=np.int8), control
     cloud = routed(nothing, nothing)
     began = control.elapsed_s
-    offer(cloud, "cloud only")
-    assert best is not None  # the cloud may serve everything
+    best.offer(cloud, "cloud only")
+    assert best.solution is not None  # the cloud may serve everything
     # A check is not broken off, so that the search for points ends before the time does.
     within = control.part(1.0, max(0.0, control.remaining_s - 2 * (control.elapsed_s - began)))
     begun = task.start
     if isinstance(begun, DeploymentSolution) and np.shape(begun.stored) == np.shape(begun.loaded) == instance.shape:
-        offer(routed(begun.stored, begun.loaded), "starting point")
+        best.offer(routed(begun.stored, begun.loaded), "starting point")
     least, shares = -np.inf, np.stack([nothing, nothing]).astype(float)
     small = np.prod(instance.shape) <= PARTS
 
     def closed() -> bool:
-        gap = gap_of(best[0], least)
+        gap = best.gap(least)
         return gap is not None and gap <= task.gap
 
     def replan(turns: int) -> None:
-        for solution in replanned(instance, costs, best[1], within, task.seed, turns, guide):
-            offer(solution, "servers planned anew")
+        for solution in replanned(instance, costs, best.solution, within, task.seed, turns, guide):
+            best.offer(solution, "servers planned anew")
             if closed():
                 break
 
     for stage in _stages(relaxation, control):
         least, guide = max(least, stage.value), (stage.prices.gpu_s, stage.prices.energy_j)
         if within.stop is None:
-            offer(routed(*_rounded(instance, costs, relaxation, stage.prices, within)), "rounded from prices")
+            best.offer(routed(*_rounded(instance, costs, relaxation, stage.prices, within)), "rounded from prices")
         if stage.shares is not None:
             shares = stage.shares
             if small and within.stop is None:
-                offer(routed(*_repaired(instance, costs, stage.prices, shares[1], within)), "repaired from prices")
+                best.offer(routed(*_repaired(instance, costs, stage.prices, shares[1], within)), "repaired from prices")
             if not closed() and within.stop is None:
                 replan(1)
         if closed():
-            return Found(best[1], least, Proof.DUAL)
+            return Found(best.solution, least, Proof.DUAL)
     replan(TURNS)
     if within.stop is None and small and not closed():
         built = DeploymentProgram(instance)
         tolerance = max(task.gap, 1e-4)
 
         def place(stored: np.ndarray, loaded: np.ndarray, event: str) -> bool:
-            return offer(routed(stored, loaded), event)
+            return best.offer(routed(stored, loaded), event)
 
-        improve(built, lambda: (built.program, shares), lambda: best[1], place, within, task.seed, tolerance)
-    return Found(best[1], least, Proof.DUAL, None if closed() else control.cut)
+        improve(built, lambda: (built.program, shares), lambda: best.solution, place, within, task.seed, tolerance)
+    return Found(best.solution, least, Proof.DUAL, None if closed() else control.cut)
 
 
 def _rounded(

@@ -21,13 +21,13 @@ from aigc_opt.problems.deployment.cuts import tightened
 from aigc_opt.problems.deployment.feature_aware import CLEARINGS, select
 from aigc_opt.problems.deployment.lagrangian import lagrangian
 from aigc_opt.problems.deployment.monolith import monolith
-from aigc_opt.problems.deployment.neighbourhoods import PART_S, improve
+from aigc_opt.problems.deployment.neighbourhoods import PART_S, improve, replanned
 from aigc_opt.problems.deployment.routing import complete
 from aigc_opt.problems.deployment.servers import Servers
 from aigc_opt.problems.deployment.solution import DeploymentSolution
-from aigc_opt.problems.problem import Found, Task
+from aigc_opt.problems.problem import Found, Incumbent, Task
 from aigc_opt.program import LinearProgram
-from aigc_opt.result import Proof, contradicts, gap_of
+from aigc_opt.result import Proof, contradicts
 from aigc_opt.solvers import Answer, Highs
 
 FIRST_SHARE = 0.65
@@ -127,24 +127,13 @@ def exact(task: Task) -> Found:
     costs = Costs.of(instance)
     least = instant_bound(instance, costs)
     control.report("bound: cheapest ways", lower_bound=least)
-    best: tuple[float, DeploymentSolution] | None = None
+    best = Incumbent(task)
 
     def offer(stored: np.ndarray, loaded: np.ndarray, event: str) -> bool:
-        nonlocal best
-        solution = complete(instance, costs, stored, loaded)
-        if solution is None:
-            return False
-        checked = task.check(solution)
-        if not checked.feasible or checked.objective is None:
-            return False
-        if best is not None and checked.objective >= best[0] - 1e-9 * abs(best[0]):
-            return False
-        best = checked.objective, solution
-        control.report(event, objective=checked.objective)
-        return True
+        return best.offer(complete(instance, costs, stored, loaded), event)
 
     offer(*heuristics.cloud_only(instance, costs, control, task.seed), "cloud only")
-    assert best is not None  # the cloud may serve everything
+    assert best.solution is not None  # the cloud may serve everything
     started = False
     start = task.start
     if isinstance(start, DeploymentSolution) and np.shape(start.stored) == np.shape(start.loaded) == instance.shape:
@@ -169,7 +158,7 @@ def exact(task: Task) -> Found:
 
     def cutoff() -> float:
         """Bound from which on the gap is closed, a little above it for rounding."""
-        return best[0] - 0.999 * task.gap * abs(best[0])
+        return best.objective - 0.999 * task.gap * abs(best.objective)
 
     def bounding(within: Control) -> tuple[LinearProgram, float]:
         """Price whole servers from the relaxation's prices on; where they are too large, tighten the relaxation."""
@@ -198,7 +187,7 @@ def exact(task: Task) -> Found:
         return program, max(dual, node.bound)
 
     def search(within: Control, seed: int = task.seed) -> None:
-        improve(built, relaxed, lambda: best[1], offer, within, seed, max(task.gap, 1e-4))
+        improve(built, relaxed, lambda: best.solution, offer, within, seed, max(task.gap, 1e-4))
 
     # Point and bound do not need each other at first, and HiGHS computes without Python's lock: they share the time.
     # Branch and bound of a large program would not raise the bound further in any time that is left.
@@ -216,20 +205,20 @@ def exact(task: Task) -> Found:
             tightening = beside.submit(bounding, first)
             tightening.add_done_callback(lambda _: known.set())
             selection(control.part(SELECTION_SHARE))
+            for solution in replanned(instance, costs, best.solution, first, task.seed):
+                best.offer(solution, "servers planned anew")
             while control.stop is None and not known.wait(0.1):
                 pass
             search(first)
             program, dual = tightening.result()
             priced.clear()
     least = max(least, dual)
-    if best is None:
-        return Found(None, least, Proof.DUAL, control.stop)
-    gap = gap_of(best[0], least)
+    gap = best.gap(least)
     if control.stop is None and (gap is None or gap > task.gap) and size >= WORTH_PARTS:
         search(control.part(TREE_SEARCH_SHARE, TREE_SEARCH_S) if trees else control.part(NEIGHBOURHOOD_SHARE))
-        gap = gap_of(best[0], least)
+        gap = best.gap(least)
     if control.stop is not None or (gap is not None and gap <= task.gap):
-        return Found(best[1], least, Proof.DUAL, control.stop)
+        return Found(best.solution, least, Proof.DUAL, control.stop)
     if trees:
         columns, node = trees[-1]
         nodes = 0
@@ -246,14 +235,14 @@ def exact(task: Task) -> Found:
 
         found = branch(columns, node, control, cutoff, visit)
         proof = Proof.ENUMERATION if found > least else Proof.DUAL
-        return Found(best[1], max(least, found), proof, control.stop)
+        return Found(best.solution, max(least, found), proof, control.stop)
 
     try:
         outcome = Highs(program).solve(
             task.gap,
             control,
             task.seed,
-            start=built.point(best[1]),
+            start=built.point(best.solution),
             on_point=lambda x: offer(*built.placement(x), "branch and bound: better point"),
             report_bounds=True,
         )
@@ -261,17 +250,17 @@ def exact(task: Task) -> Found:
             raise SolverError(f"HiGHS says {outcome.answer} of a program that has a feasible point")
     except SolverError as error:  # numbers of extreme magnitude
         warnings.warn(f"branch and bound is left out: {error}", stacklevel=2)
-        return Found(best[1], least, Proof.DUAL, control.stop)
+        return Found(best.solution, least, Proof.DUAL, control.stop)
     if outcome.x is not None:
         offer(*built.placement(outcome.x), "branch and bound: better point")
     proof = Proof.DUAL
-    if outcome.bound is not None and contradicts(outcome.bound, best[0]):
+    if outcome.bound is not None and contradicts(outcome.bound, best.objective):
         warnings.warn(f"HiGHS's bound of {outcome.bound} is above a checked point and left out", stacklevel=2)
     elif outcome.bound is not None and outcome.bound > least:
         least, proof = outcome.bound, Proof.SOLVER
         control.report("branch and bound", lower_bound=least)
     limit = None if outcome.answer is Answer.OPTIMAL else (outcome.limit or control.stop)
-    return Found(best[1], least, proof, limit)
+    return Found(best.solution, least, proof, limit)
 
 
 METHODS: dict[str, Callable[[Task], Found]] = {
