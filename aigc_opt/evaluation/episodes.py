@@ -311,12 +311,12 @@ def _faults_of(name: str, seed: int) -> Iterator[None]:
 @contextmanager
 def _randomness_kept() -> Iterator[None]:
     """Put the common generators of Python and NumPy back to where they were."""
-    ours, numpys = random.getstate(), np.random.get_state()
+    ours, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002 - somebody may use it
     try:
         yield
     finally:
         random.setstate(ours)
-        np.random.set_state(numpys)
+        np.random.set_state(numpys)  # noqa: NPY002
 
 
 def _told(played: Played, instance: Instance, check: Callable[[Any, Any], Check]) -> dict[str, Any]:

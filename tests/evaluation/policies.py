@@ -78,7 +78,7 @@ class Chance:
         self.own = np.random.default_rng(5)
 
     def cache(self, view):
-        return self.own.random(view.station.models) - np.random.random(view.station.models)
+        return self.own.random(view.station.models) - np.random.random(view.station.models)  # noqa: NPY002
 
 
 class FailsInASlot(Equal):

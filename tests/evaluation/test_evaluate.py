@@ -304,10 +304,10 @@ def test_errors_of_policies_of_deployment(examples, capsys, policy, message):
 @pytest.mark.parametrize("found", [policies.Chance, policies.Chance()])
 def test_the_trial_of_policies_changes_no_number(process, monkeypatch, found):
     """Neither a policy that draws from its own generator nor one that draws from the common one."""
-    np.random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
     tried = evaluate(process, {"chance": found}, episodes=2).to_dict()["policies"][0]
     monkeypatch.setattr(running.Episodes, "try_policies", lambda self: None)
-    np.random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
     if not isinstance(found, type):
         found.__init__()
     assert evaluate(process, {"chance": found}, episodes=2).to_dict()["policies"][0]["cost"] == tried["cost"]
