@@ -332,7 +332,7 @@ def judged(problem: Problem, task: Task, method: str, found: Found) -> Judged:
     Raises
     ------
     SolverError
-        If the checker refuses the point, or the bound contradicts it.
+        If the checker refuses the point, or a bound that was proven here contradicts it.
 
     """
     objective = terms = None
@@ -346,10 +346,15 @@ def judged(problem: Problem, task: Task, method: str, found: Found) -> Judged:
     if lower_bound is not None and not math.isfinite(lower_bound):
         lower_bound = None
     if lower_bound is not None and objective is not None and lower_bound > objective:
-        if contradicts(lower_bound, objective):
-            raise SolverError(f"method {method} has a bound of {lower_bound} above its checked point of {objective}")
-        # Rounding: a bound that is lowered stays a bound.
-        lower_bound = objective
+        if not contradicts(lower_bound, objective):
+            lower_bound = objective  # rounding: a bound that is lowered stays a bound
+        else:
+            words = f"method {method} has a bound of {lower_bound} above its checked point of {objective}"
+            if proof is not Proof.SOLVER:
+                raise SolverError(words)
+            # A solver's word against the checker's: the point is there, the word proves nothing.
+            warnings.warn(f"{words}; the bound, which a solver says, is left out", stacklevel=2)
+            lower_bound = None
     if lower_bound is None and not found.infeasible:
         proof = Proof.NONE
     gap = gap_of(objective, lower_bound)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import threading
@@ -69,6 +70,22 @@ def require_memory(origin: str, what: str, needed: float) -> None:
     if needed > there:
         words = f"needs about {needed / 1e9:.1f} GB of memory for {what}, but {there / 1e9:.1f} GB are available"
         raise InputError(origin, [words])
+
+
+def end_with_parent() -> None:
+    """In a process of a pool: end when the process that made it does, however it ends, so that none is left behind."""
+    from multiprocessing import parent_process  # whoever is in a pool has it already
+
+    parent = parent_process()
+    if parent is None:
+        return
+    ended = parent.join
+
+    def end() -> None:
+        ended()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 class Control:

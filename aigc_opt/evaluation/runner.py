@@ -7,17 +7,15 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from aigc_opt.control import Control
+from aigc_opt.control import Control, end_with_parent
 from aigc_opt.errors import InputError
 from aigc_opt.evaluation.episodes import Episodes, Setting
 from aigc_opt.evaluation.nonanticipative import REPLICATIONS, SLOTS, TRAINING_SLOTS, Nonanticipative, nonanticipative
@@ -237,14 +235,7 @@ def _one_thread_each() -> Iterator[None]:
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and end when it ends, however it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 _PLAYING: dict[bytes, Episodes] = {}

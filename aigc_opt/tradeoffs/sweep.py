@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_all_start_methods, get_context
@@ -13,7 +14,7 @@ from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, TextIO
 
 from aigc_opt.api import asked, judged
-from aigc_opt.control import Control
+from aigc_opt.control import Control, end_with_parent
 from aigc_opt.errors import InputError, SolverError
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.files import loaded
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 POLL_S = 0.2
 """Seconds between two looks whether the user wants to stop."""
+
+FAILED = "failed"
+"""Status of a point at which a solver failed."""
 
 AHEAD = 2
 """Points that are given out for each worker: the next one waits there while this process writes rows."""
@@ -72,7 +76,7 @@ def sweep(
     DataFrame
         One row a point, in the order of the grid: a column for each path, then ``objective``, ``lower_bound``,
         ``gap``, ``status``, one ``term_...`` a term, ``runtime_s``; NaN where there is no number. On Ctrl-C the rows
-        that are done.
+        that are done. A point at which a solver failed has the status `FAILED`, and a warning says how.
 
     Raises
     ------
@@ -139,13 +143,19 @@ def solve_point(instance: Instance, options: dict[str, Any], start: Solution | N
     # solve a small one.
     problem, name, task = asked(instance, start=start, **options)
     with task.control.catching_interrupts(), reusing():
-        found = problem.methods[name](task)
-        worth = judged(problem, task, name, found)
+        try:
+            found = problem.methods[name](task)
+            worth = judged(problem, task, name, found)
+        except SolverError as error:
+            nothing = dict.fromkeys(("objective", "lower_bound", "gap"))
+            seconds = round(task.control.elapsed_s, 6)
+            return nothing | {"status": FAILED, "terms": {}, "runtime_s": seconds, "failure": str(error)}, None
     if found.limit is Limit.INTERRUPT:
         return None
     numbers = {
         "objective": worth.objective, "lower_bound": worth.lower_bound, "gap": worth.gap,
         "status": str(worth.status), "terms": worth.terms or {}, "runtime_s": round(task.control.elapsed_s, 6),
+        "failure": None,
     }  # fmt: skip
     return numbers, found.solution if keep else None
 
@@ -207,7 +217,8 @@ class _Sweep:
         if isinstance(workers, Executor):
             pool, width = workers, _width(workers)
         else:
-            pool = own = ProcessPoolExecutor(min(workers, max(1, len(missing))), _context())
+            number = min(workers, max(1, len(missing)))
+            pool = own = ProcessPoolExecutor(number, _context(), initializer=end_with_parent)
             width = workers
         ahead = AHEAD * width
         waiting, running = iter(missing), dict[Future[Solved | None], Point]()
@@ -247,7 +258,10 @@ class _Sweep:
         return self.solutions[min(self.solutions, key=steps)]
 
     def _keep(self, point: Point, numbers: dict[str, Any], solution: Solution | None) -> None:
-        terms = numbers.pop("terms")
+        terms, failure = numbers.pop("terms"), numbers.pop("failure")
+        if failure is not None:
+            where = ", ".join(f"{path}={value:g}" for path, value in zip(self.varied.grid, point, strict=True))
+            warnings.warn(f"{where}: {failure}", stacklevel=2)
         row = {path: value for path, value in zip(self.varied.grid, point, strict=True)} | numbers
         row |= {column: terms.get(column.removeprefix("term_")) for column in self.columns if column not in row}
         if self.journal is not None:

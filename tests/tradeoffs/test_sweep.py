@@ -263,6 +263,42 @@ def test_a_pool_that_breaks_is_told_and_its_rows_stay(small, swept, tmp_path):
     same(aigc_opt.sweep(small, VARY, output), swept)
 
 
+def test_a_point_at_which_the_solver_fails_does_not_end_the_sweep(small, tmp_path, monkeypatch):
+    honest, output = methods.METHODS["popularity"], tmp_path / "s.csv"
+
+    def failing(task):
+        if task.instance.weights.delay == 0.5:
+            raise SolverError("failed for the test")
+        return honest(task)
+
+    monkeypatch.setitem(methods.METHODS, "popularity", failing)
+    vary = {"weights.delay": [0.25, 0.5, 1.0]}
+    with pytest.warns(UserWarning, match=r"weights.delay=0\.5: failed for the test"):
+        table = aigc_opt.sweep(small, vary, output, method="popularity")
+    assert table["status"].tolist() == ["feasible", "failed", "feasible"]
+    assert table["objective"].isna().tolist() == [False, True, False]
+    again = aigc_opt.sweep(small, vary, output, method="popularity")  # from the file, nothing solved again
+    pd.testing.assert_frame_equal(again, table)
+
+
+def test_workers_end_with_a_sweep_that_was_killed_alone(tmp_path):
+    output, instance = tmp_path / "s.csv", ROOT / "instances" / "examples" / "deployment-small.json"
+    command = [
+        sys.executable, "-m", "aigc_opt", "sweep", str(instance), "--vary", "weights.delay=0.001:1:0.001",
+        "--workers", "2", "-o", str(output), "--quiet",
+    ]  # fmt: skip
+    running = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    while (not output.exists() or output.read_bytes().count(b"\n") < 3) and running.poll() is None:
+        time.sleep(0.01)
+    running.kill()
+    running.wait()
+    until = time.monotonic() + 20
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < until:  # the group is there as long as one of its processes is
+            os.killpg(running.pid, 0)
+            time.sleep(0.05)
+
+
 def test_warm_starts_are_offered_and_only_checked_ones_used(small):
     result = aigc_opt.solve(small)
     again = aigc_opt.solve(small, start=result.solution)

@@ -52,6 +52,9 @@ KEPT = 0.6
 """What paths may cost more than the least one, as a part of what the bound lacks to the cutoff, for a state to stay in
 the master from node to node; mixes half of that."""
 
+CANDIDATES = 3
+"""Places to branch on of which the children get one master, before one is chosen (strong branching)."""
+
 WHOLE = 0.01
 """Shares this close to 0 or 1 are not branched on."""
 
@@ -73,6 +76,8 @@ class Node:
         Shares of stored and loaded in its last master.
     allowed : list of ndarray of bool, shape (T, N)
         States of each server that its points may have.
+    master : float
+        Value of its last master: what the bound would be at most, if no columns were missing.
 
     """
 
@@ -81,6 +86,7 @@ class Node:
     joules: np.ndarray
     values: np.ndarray
     allowed: list[np.ndarray]
+    master: float = INF
 
 
 @dataclass(frozen=True)
@@ -262,6 +268,7 @@ def ascend(
     control: Control,
     cutoff: float = INF,
     on_node: Callable[[Node], object] | None = None,
+    rounds: int = ROUNDS,
 ) -> Node:
     """Raise a node's bound by column generation from its prices, until the master agrees, or the cutoff is reached.
 
@@ -271,11 +278,13 @@ def ascend(
         Bound from which on the node is of no interest; inf = none, its best bound is wanted.
     on_node : callable, optional
         Called with the node after each master.
+    rounds : int
+        Masters at most.
 
     """
     servers, demands = columns.servers, columns.servers.demands
     slots, number = servers.instance.shape[0], demands.amount.size
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         if control.stop is not None or node.bound >= cutoff:
             break
         program, values = columns.master(node)
@@ -287,7 +296,7 @@ def ascend(
         joules = np.zeros_like(node.joules)
         powered = outcome.row_duals[number : number + slots * servers.powered.size]
         joules[:, servers.powered] = np.maximum(0.0, -powered).reshape(-1, slots).T
-        before, new, node = node.bound, 0, replace(node, values=values(outcome.x))
+        before, new, node = node.bound, 0, replace(node, values=values(outcome.x), master=least)
         close = CLOSE * abs(least) if cutoff == INF else CLOSE_TO_CUTOFF * (cutoff - node.bound)
         centre = node
         for weight in (SMOOTHING, 0.0):
@@ -307,28 +316,55 @@ def ascend(
     return node
 
 
-def branching_place(servers: Servers, node: Node) -> tuple[int, int, int, int] | None:
-    """Choose (0 = stored or 1 = loaded, t, j, m) where to branch; None if only one state is allowed everywhere.
+def branching_places(servers: Servers, node: Node) -> list[tuple[int, int, int, int]]:
+    """List (0 = stored or 1 = loaded, t, j, m) where to branch; empty if only one state is allowed everywhere.
 
-    The model and server that are undecided over most slots, in the middle of these: a decision there goes on to the
+    The models and servers that are undecided over most slots, in the middle of these: a decision there goes on to the
     slots around it, because every switch costs. What is stored only where all that is loaded is decided; and where the
     master has no more shares, but the bound is not there yet, wherever there is a choice.
     """
     for level in (1, 0):
         part = np.minimum(node.values[level], 1.0 - node.values[level])
         part[part < WHOLE] = 0.0
-        if part.any():
-            j, m = divmod(int(part.sum(axis=0).argmax()), part.shape[2])
-            mass = np.cumsum(part[:, j, m])
-            return level, int(np.searchsorted(mass, 0.5 * mass[-1])), j, m
+        mass = part.sum(axis=0)
+        if mass.any():
+            places = []
+            for index in np.argsort(-mass, axis=None, kind="stable")[
+                : min(CANDIDATES, np.count_nonzero(mass))
+            ].tolist():
+                j, m = divmod(index, mass.shape[1])
+                t = int(np.searchsorted(np.cumsum(part[:, j, m]), 0.5 * mass[j, m]))
+                places.append((level, t, j, m))
+            return places
     for level in (1, 0):
         for j, server in enumerate(servers.servers):
             for t, allowed in enumerate(node.allowed[j]):
                 has = server.states[allowed] > level
                 differs = np.flatnonzero(has.any(axis=0) & ~has.all(axis=0))
                 if differs.size:
-                    return level, t, j, int(differs[0])
-    return None
+                    return [(level, t, j, int(differs[0]))]
+    return []
+
+
+def children(
+    columns: Columns, node: Node, place: tuple[int, int, int, int], control: Control, cutoff: float
+) -> list[Node]:
+    """Return the two children of a node, after one master each; without those whose bound reaches the cutoff."""
+    level, t, j, m = place
+    has = columns.servers.servers[j].states[:, m] > level
+    found = []
+    for side in (has, ~has):
+        allowed = list(node.allowed)
+        allowed[j] = allowed[j].copy()
+        allowed[j][t] &= side
+        begun = columns.servers.evaluate(node.price, node.joules, allowed)
+        if begun.value < cutoff:
+            columns.add(begun)
+            child = replace(node, bound=max(node.bound, begun.value), allowed=allowed)
+            child = ascend(columns, child, control, cutoff, rounds=1)
+            if child.bound < cutoff:
+                found.append(child)
+    return found
 
 
 def branch(
@@ -361,23 +397,20 @@ def branch(
         on_node(node, priced.paths)
         limit = cutoff()
         allowed = [ok & (priced.value + extra < limit) for ok, extra in zip(node.allowed, priced.through, strict=True)]
+        node = replace(node, allowed=allowed)
         columns.thin(node, priced.through, KEPT * (limit - node.bound))
-        place = branching_place(servers, node)
-        if place is None:  # one path for each server, whose point is known: no better bound can be had
+        tried = [children(columns, node, place, control, limit) for place in branching_places(servers, node)]
+        if not tried:  # one path for each server, whose point is known: no better bound can be had
             settled = min(settled, node.bound)
             continue
-        level, t, j, m = place
-        has = servers.servers[j].states[:, m] > level
-        for side in (has, ~has):
-            child = list(allowed)
-            child[j] = allowed[j].copy()
-            child[j][t] &= side
-            begun = servers.evaluate(node.price, node.joules, child)
-            if begun.value >= limit:
-                continue
-            columns.add(begun)
-            found = replace(node, bound=max(node.bound, begun.value), allowed=child)
-            found = ascend(columns, found, control, limit)
+
+        def gain(pair: list[Node], limit: float = limit, bound: float = node.bound) -> float:
+            """Product of how far the masters are above the bound; that of a child that was left is at the cutoff."""
+            gains = [max(min(child.master, limit) - bound, 0.01) for child in pair]
+            return float(np.prod(gains + [limit - bound] * (2 - len(gains))))
+
+        for child in max(tried, key=gain):
+            found = ascend(columns, child, control, limit)
             if found.bound < limit:
                 number += 1
                 heapq.heappush(heap, (found.bound, number, found))

@@ -10,12 +10,14 @@ computed from the packs, so that an inequality holds exactly, whatever the linea
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.sparse as sp
 
 from aigc_opt.control import Control
+from aigc_opt.errors import SolverError
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
 from aigc_opt.program import INF, Block, LinearProgram, ProgramBuilder
 from aigc_opt.solvers import Answer, Highs
@@ -148,7 +150,27 @@ def tightened(
     bound : float
         The best dual bound evaluated on the way, -inf if none was.
 
+    Notes
+    -----
+    Where HiGHS fails (numbers of extreme magnitude), what was proven until then is returned, with a warning.
+
     """
+    last = built.program, -INF
+    try:
+        for last in _tightenings(built, control, on_point, rounds):  # noqa: B007  the last one counts
+            pass
+    except SolverError as error:
+        warnings.warn(f"the bound of the linear relaxation is left where it was: {error}", stacklevel=2)
+    return last
+
+
+def _tightenings(
+    built: DeploymentProgram,
+    control: Control,
+    on_point: Callable[[LinearProgram, np.ndarray, np.ndarray], None] | None,
+    rounds: int,
+) -> Iterator[tuple[LinearProgram, float]]:
+    """Yield what `tightened` returns, round by round."""
     program = built.program
     solver = Highs(program.relaxed())
     # On large relaxations interior points from nothing take half the time that the simplex method takes from the last
@@ -159,9 +181,10 @@ def tightened(
         options = {"solver": "simplex"}
         outcome = solver.solve(control=control, options=options)
     if outcome.row_duals is None:
-        return program, -INF
+        return
     best = program.dual_bound(outcome.row_duals)
     control.report("bound: linear relaxation", lower_bound=best)
+    yield program, best
     pools = [
         _Pool(columns, packs)
         for columns, sizes, capacity in built.knapsacks()
@@ -185,9 +208,9 @@ def tightened(
         before, best = best, max(best, program.dual_bound(outcome.row_duals))
         added = program.row_upper.size - built.program.row_upper.size
         control.report(f"bound: relaxation with {added} inequalities", lower_bound=best)
+        yield program, best
         if best - before < LEAST_GAIN * abs(best):
             break
-    return program, best
 
 
 def _with_rows(program: LinearProgram, rows: list[Row]) -> LinearProgram:

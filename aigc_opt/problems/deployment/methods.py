@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,7 +27,7 @@ from aigc_opt.problems.deployment.servers import Servers
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.program import LinearProgram
-from aigc_opt.result import Proof, gap_of
+from aigc_opt.result import Proof, contradicts, gap_of
 from aigc_opt.solvers import Answer, Highs
 
 FIRST_SHARE = 0.65
@@ -247,20 +248,26 @@ def exact(task: Task) -> Found:
         proof = Proof.ENUMERATION if found > least else Proof.DUAL
         return Found(best[1], max(least, found), proof, control.stop)
 
-    outcome = Highs(program).solve(
-        task.gap,
-        control,
-        task.seed,
-        start=built.point(best[1]),
-        on_point=lambda x: offer(*built.placement(x), "branch and bound: better point"),
-        report_bounds=True,
-    )
-    if outcome.answer not in (Answer.OPTIMAL, Answer.STOPPED):
-        raise SolverError(f"HiGHS says {outcome.answer} of a program that has a feasible point")
+    try:
+        outcome = Highs(program).solve(
+            task.gap,
+            control,
+            task.seed,
+            start=built.point(best[1]),
+            on_point=lambda x: offer(*built.placement(x), "branch and bound: better point"),
+            report_bounds=True,
+        )
+        if outcome.answer not in (Answer.OPTIMAL, Answer.STOPPED):
+            raise SolverError(f"HiGHS says {outcome.answer} of a program that has a feasible point")
+    except SolverError as error:  # numbers of extreme magnitude
+        warnings.warn(f"branch and bound is left out: {error}", stacklevel=2)
+        return Found(best[1], least, Proof.DUAL, control.stop)
     if outcome.x is not None:
         offer(*built.placement(outcome.x), "branch and bound: better point")
     proof = Proof.DUAL
-    if outcome.bound is not None and outcome.bound > least:
+    if outcome.bound is not None and contradicts(outcome.bound, best[0]):
+        warnings.warn(f"HiGHS's bound of {outcome.bound} is above a checked point and left out", stacklevel=2)
+    elif outcome.bound is not None and outcome.bound > least:
         least, proof = outcome.bound, Proof.SOLVER
         control.report("branch and bound", lower_bound=least)
     limit = None if outcome.answer is Answer.OPTIMAL else (outcome.limit or control.stop)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from aigc_opt.control import Control
 from aigc_opt.decomposition.benders import Answered, Master, Rows, solve_benders
+from aigc_opt.errors import SolverError
 from aigc_opt.problems.two_timescale.frames import Cuts, Frames
 from aigc_opt.problems.two_timescale.masters import Masters
 from aigc_opt.problems.two_timescale.search import popular_caches, with_room_for_steps
@@ -45,7 +47,9 @@ def relax(frames: Frames, control: Control) -> Relaxation:
     """Solve the relaxation by cuts, queried between the master's point and the best one so far.
 
     The averaged prices of steps are good because for a fixed cache a cut is concave in its prices (`Frames.cuts`): the
-    cut at the average is at least the average of the cuts, which at the last round is the master's own bound.
+    cut at the average is at least the average of the cuts, which at the last round is the master's own bound. Where
+    HiGHS fails (numbers of extreme magnitude), they are those of the last master that it solved, with a warning: any
+    prices prove something.
     """
     e = frames.episode
     every = np.arange(e.frames)
@@ -67,10 +71,14 @@ def relax(frames: Frames, control: Control) -> Relaxation:
         return Answered(Rows.joined([rows, layout.step_rows(frames, every, query)]), cost, point)
 
     start = layout.point(first, np.zeros(e.frames))
-    ended = solve_benders(
-        master, ask, start, lambda upper: RELAXED_GAP * abs(upper), control, mix=0.5, rounds=RELAXED_ROUNDS
-    )
-    average = first if ended.x is None else layout.caches(ended.x)
+    average = first
+    try:
+        ended = solve_benders(
+            master, ask, start, lambda upper: RELAXED_GAP * abs(upper), control, mix=0.5, rounds=RELAXED_ROUNDS
+        )
+        average = first if ended.x is None else layout.caches(ended.x)
+    except SolverError as error:
+        warnings.warn(f"the prices of the linear relaxation are not its best: {error}", stacklevel=2)
     duals = None if master.outcome is None else master.outcome.row_duals
     if duals is None:
         return Relaxation(np.zeros((e.frames, e.models)), np.zeros((e.frames, e.slots)), average, rounded)
