@@ -148,7 +148,7 @@ def _certify(arguments: argparse.Namespace, instance: Any, result: Any, began: f
     from aigc_opt.result import Status
 
     if result.status is Status.INFEASIBLE:
-        return result, ["no certificate: no point exists"]
+        return result, ["no certificate: the instance is infeasible, there is no point to bound"]
     left = None
     if arguments.time_limit is not None:
         left = max(0.05, arguments.time_limit - (time.perf_counter() - began))

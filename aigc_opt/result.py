@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -273,8 +273,6 @@ def result_faults(data: dict[str, Any], instance: Instance) -> Iterable[Fault]:
     version = data.get("version")
     if isinstance(version, bool) or version != RESULT_VERSION:
         yield Fault("version", f"must be {RESULT_VERSION}, got {describe(version)}")
-    if "status" in data and data["status"] not in list(Status):
-        yield Fault("status", f"must be {' or '.join(Status)}, got {describe(data['status'])}")
     head = data.get("instance")
     if not isinstance(head, dict) or not isinstance(head.get("sha256"), str):
         yield Fault("instance.sha256", "is required, but missing")
@@ -285,13 +283,7 @@ def result_faults(data: dict[str, Any], instance: Instance) -> Iterable[Fault]:
             f"this is the result of another instance ({describe(name)}, {quote(head['sha256'][:12])}...), "
             f"not of {instance.name!r} ({instance.sha256[:12]}...)",
         )
-    for key in ("objective", "lower_bound", "gap", "gap_tolerance"):
-        value = data.get(key)
-        if value is not None and not is_real(value):
-            yield Fault(key, f"must be a finite number or null, got {describe(value)}")
-    terms = data.get("terms")
-    if terms is not None and not (isinstance(terms, dict) and all(map(is_real, terms.values()))):
-        yield Fault("terms", "must be an object of finite numbers or null")
+    yield from _type_faults(data)
     if data.get("solution") is None:
         status = data.get("status")
         claim = f" (status {status})" if status in POINTLESS else ""
@@ -300,35 +292,115 @@ def result_faults(data: dict[str, Any], instance: Instance) -> Iterable[Fault]:
         yield Fault("solution", f"this result has no solution to check{claim}")
 
 
+def _type_faults(data: dict[str, Any]) -> Iterator[Fault]:
+    """Types and ranges of a result's parts; one that is missing is no fault here."""
+    for key, (good, expected) in _PARTS.items():
+        if key in data and not good(data[key]):
+            yield Fault(key, f"must be {expected}, got {describe(data[key])}")
+    terms, certificate = data.get("terms"), data.get("certificate", {})
+    if terms is not None and not (isinstance(terms, dict) and all(map(is_real, terms.values()))):
+        yield Fault("terms", "must be an object of finite numbers or null")
+    if not isinstance(certificate, dict) or ("certificate" in data and set(certificate) != set(_CERTIFICATE)):
+        yield Fault("certificate", f"must be an object with {' and '.join(_CERTIFICATE)}, got {describe(certificate)}")
+    else:
+        for key, value in certificate.items():
+            if not _is_one_of(value, _CERTIFICATE[key]):
+                words = f"must be {' or '.join(_CERTIFICATE[key])}, got {describe(value)}"
+                yield Fault(f"certificate.{key}", words)
+    versions = data.get("versions", {})
+    if not isinstance(versions, dict) or not all(isinstance(value, str) for value in versions.values()):
+        yield Fault("versions", "must be an object of texts")
+    yield from _trace_faults(data.get("trace", []))
+
+
+def _trace_faults(rows: Any) -> Iterator[Fault]:
+    """First fault of a trace, or none."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and set(row) == set(_TRACE) for row in rows):
+        yield Fault("trace", f"must be a list of objects with {', '.join(_TRACE)}")
+        return
+    for index, row in enumerate(rows):
+        for key, (good, expected) in _TRACE.items():
+            if not good(row[key]):
+                yield Fault(f"trace[{index}].{key}", f"must be {expected}, got {describe(row[key])}")
+                return
+
+
+def _is_one_of(value: Any, words: Iterable[str]) -> bool:
+    return isinstance(value, str) and value in list(words)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_real_or_null(value: Any) -> bool:
+    return value is None or is_real(value)
+
+
+def _is_at_least_0(value: Any) -> bool:
+    return is_real(value) and value >= 0
+
+
+Expected = tuple[Callable[[Any], bool], str]
+"""Whether a value is good, and what is expected."""
+
+_REAL_OR_NULL: Expected = _is_real_or_null, "a finite number or null"
+_AT_LEAST_0: Expected = _is_at_least_0, "a finite number >= 0"
+
+_PARTS: dict[str, Expected] = {
+    "method": (_is_text, "a text"),
+    "status": (lambda value: _is_one_of(value, Status), " or ".join(Status)),
+    "limit": (lambda value: value is None or _is_one_of(value, Limit), f"{' or '.join(Limit)} or null"),
+    "objective": _REAL_OR_NULL,
+    "lower_bound": _REAL_OR_NULL,
+    "gap": _REAL_OR_NULL,
+    "gap_tolerance": _AT_LEAST_0,
+    "runtime_s": _AT_LEAST_0,
+    "seed": (lambda value: _is_at_least_0(value) and value == int(value), "an integer >= 0"),
+}
+
+_CERTIFICATE: dict[str, Iterable[str]] = {"point": ("none", "checked"), "bound": Proof}
+
+_TRACE: dict[str, Expected] = {
+    "elapsed_s": _AT_LEAST_0,
+    "objective": _REAL_OR_NULL,
+    "lower_bound": _REAL_OR_NULL,
+    "event": (_is_text, "a text"),
+}
+
+
 def result_from_dict(data: dict[str, Any], instance: Instance, solution: Solution, origin: str) -> Result:
-    """Build the `Result` of a parsed file whose `solution` was read already.
+    """Build the `Result` of a parsed file that has none of `result_faults`, and whose `solution` was read already.
 
     Raises
     ------
     InputError
-        If a part is missing or not what it must be.
+        If a part is missing.
 
     """
-    try:
-        return Result(
-            instance=dict(data["instance"]),
-            method=str(data["method"]),
-            status=Status(data["status"]),
-            limit=None if data["limit"] is None else Limit(data["limit"]),
-            objective=data["objective"],
-            lower_bound=data["lower_bound"],
-            gap_tolerance=float(data["gap_tolerance"]),
-            proof=Proof(data["certificate"]["bound"]),
-            terms=data["terms"],
-            trace=tuple(TraceRow(**row) for row in data["trace"]),
-            runtime_s=float(data["runtime_s"]),
-            seed=int(data["seed"]),
-            versions=dict(data["versions"]),
-            solution=solution,
-            checked=data["certificate"]["point"] == "checked",
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(origin, [f"is not a whole result: {type(error).__name__} at {error}"]) from None
+    if found := _missing(data):
+        raise InputError(origin, found)
+    return Result(
+        instance=dict(data["instance"]),
+        method=data["method"],
+        status=Status(data["status"]),
+        limit=None if data["limit"] is None else Limit(data["limit"]),
+        objective=data["objective"],
+        lower_bound=data["lower_bound"],
+        gap_tolerance=float(data["gap_tolerance"]),
+        proof=Proof(data["certificate"]["bound"]),
+        terms=data["terms"],
+        trace=tuple(TraceRow(**row) for row in data["trace"]),
+        runtime_s=float(data["runtime_s"]),
+        seed=int(data["seed"]),
+        versions=dict(data["versions"]),
+        solution=solution,
+        checked=data["certificate"]["point"] == "checked",
+    )
+
+
+def _missing(data: dict[str, Any]) -> list[Fault]:
+    return [Fault(path_of((key,)), "is required, but missing") for key in RESULT_KEYS if key not in data]
 
 
 def record_violations(data: dict[str, Any], check: Check) -> list[Violation]:
@@ -372,6 +444,8 @@ def record_violations(data: dict[str, Any], check: Check) -> list[Violation]:
         excess = math.inf if gap is None else gap - (gap if tolerance is None else tolerance)
         if excess > ROUNDING:
             note("status", excess)
+    if status in (Status.OPTIMAL, Status.FEASIBLE) and data.get("certificate", {}).get("point") == "none":
+        note("certificate.point", math.inf)  # both of them mean a checked point
     return found
 
 
@@ -394,25 +468,9 @@ def slight_excess(data: dict[str, Any], check: Check) -> str | None:
 
 def shape_faults(data: dict[str, Any]) -> list[Fault]:
     """Faults of a parsed result file as far as they can be told without its instance: keys, types, the trace."""
-    found = [Fault(path_of((key,)), "is required, but missing") for key in RESULT_KEYS if key not in data]
-    if found:
+    if found := _missing(data):
         return found
-    head, rows = data["instance"], data["trace"]
+    head = data["instance"]
     if not isinstance(head, dict) or not all(isinstance(head.get(key), str) for key in ("name", "problem", "sha256")):
         found.append(Fault("instance", "must be an object with name, problem and sha256"))
-    for key in ("objective", "lower_bound", "gap", "runtime_s"):
-        if data[key] is not None and not is_real(data[key]):
-            found.append(Fault(key, f"must be a finite number or null, got {describe(data[key])}"))
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and set(row) == _TRACE for row in rows):
-        found.append(Fault("trace", f"must be a list of objects with {', '.join(sorted(_TRACE))}"))
-    elif not all(is_real(row["elapsed_s"]) for row in rows) or data["runtime_s"] is None:
-        found.append(Fault("trace", "must have a number of seconds in every row, and the result a runtime_s"))
-    terms = data["terms"]
-    if terms is not None and not (isinstance(terms, dict) and all(map(is_real, terms.values()))):
-        found.append(Fault("terms", "must be an object of finite numbers or null"))
-    if not isinstance(data["certificate"], dict):
-        found.append(Fault("certificate", f"must be an object, got {describe(data['certificate'])}"))
-    return found
-
-
-_TRACE = {"elapsed_s", "objective", "lower_bound", "event"}
+    return [*found, *_type_faults(data)]

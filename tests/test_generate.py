@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import aigc_opt
-from aigc_opt.instance.generate import DEPLOYMENT_FAMILIES, generate_deployment
+from aigc_opt.cli import main
+from aigc_opt.instance.generate import DEPLOYMENT_FAMILIES, GENERATORS, generate_deployment
 from aigc_opt.problems.deployment.costs import Costs
 
 
@@ -54,3 +55,19 @@ def test_arguments_that_make_no_sense_are_all_named():
     with pytest.raises(aigc_opt.InputError) as error:
         generate_deployment(0, 5, -1, family="none", load=float("nan"), seed=-1)
     assert len(error.value.faults) == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("deployment --load 1e300", "load must be from 0.01 to 100, got 1e+300"),
+        ("deployment --load nan", "load must be from 0.01 to 100, got nan"),
+        ("offloading --speed 1e-300", "speed must be from 0.01 to 100, got 1e-300"),
+        *((f"{problem} --name", "name: must not be empty") for problem in GENERATORS),
+    ],
+)
+def test_arguments_beyond_what_makes_sense_are_refused_in_one_line(tmp_path, capsys, words, message):
+    words = [*words.split(), ""] if words.endswith("--name") else words.split()
+    assert main(["generate", *words, "-o", str(tmp_path / "x.json")]) == 2
+    assert capsys.readouterr().err == f"aigc-opt: generate: {message}\n"
+    assert not (tmp_path / "x.json").exists()

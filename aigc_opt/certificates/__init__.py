@@ -76,7 +76,9 @@ def certify(
     Returns
     -------
     Certificate or None
-        None where there was no time for multipliers, or where an offloading instance has no point.
+        None where there was no time for multipliers, or where an offloading instance is infeasible because some user
+        has no option at all: `solve` proves that, and says why. Where each user has one, but not all together, the
+        certificate is a valid bound that says nothing of that.
 
     Raises
     ------

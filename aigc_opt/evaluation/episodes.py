@@ -5,8 +5,11 @@ The law of everything here is common random numbers: the episode is drawn once, 
 
 from __future__ import annotations
 
+import copy
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,10 +115,34 @@ class Episodes:
         self.slots: Slots
         self.states: np.ndarray | None = None
         self.two_timescale = isinstance(instance, TwoTimescaleInstance)
+        self.brought: dict[str, Any] = {}
         if isinstance(instance, TwoTimescaleInstance):
             self.station = Station(instance)
         make = self._two_timescale if self.two_timescale else self._one_shot
         self.players = {name: make(name, spec) for name, spec in setting.policies.items()}
+
+    def try_policies(self) -> None:
+        """Take each policy that somebody brings through the first frame of the first episode, before long work.
+
+        For two timescales alone: elsewhere nothing is sampled before the policies are asked. An object is copied, and
+        the common generators of random numbers are put back, so that no later number depends on it.
+
+        Raises
+        ------
+        InputError
+            If a policy fails, or its decisions are of no such shape or no numbers.
+
+        """
+        if not self.brought:
+            return
+        self._draw(0)
+        for name, policy in self.brought.items():
+            try:
+                policy = copy.deepcopy(policy)
+            except Exception:  # it meets its episodes as it is, and only then
+                continue
+            with _faults_of(name, self.setting.seed), _randomness_kept():
+                self._one_frame(Rollout(self.station, self.slots, self.states), policy, self.setting.strict, name)
 
     def play(self, number: int) -> dict[str, Any]:
         """Play an episode with every policy.
@@ -129,17 +156,10 @@ class Episodes:
         """
         setting = self.setting
         seed = setting.seed + number
-        instance = setting.instance
-        if isinstance(instance, TwoTimescaleInstance) and instance.process is not None:
-            instance = sample(instance, seed)
+        instance = self._draw(number)
         result = solve(instance, gap=HINDSIGHT_GAP, time_limit=setting.time_limit)
         if result.limit is Limit.INTERRUPT:
             raise KeyboardInterrupt
-        if isinstance(instance, TwoTimescaleInstance):
-            station = self.station
-            self.slots = station.slots_in(instance)
-            if station.process is not None:
-                self.states = draw_episodes(station.process, station.users, station.models, [seed])[0][0]
         record: dict[str, Any] = {
             "episode": number, "hindsight": result.lower_bound, "reachable": None, "relaxed": None, "policies": {}
         }  # fmt: skip
@@ -152,15 +172,23 @@ class Episodes:
                 setting.time_limit,
             )  # fmt: skip
         for name, player in self.players.items():
-            try:
+            with _faults_of(name, seed):
                 played = player(instance, seed, result)
-            except AigcOptError:
-                raise
-            except Exception as error:
-                words = f"failed in the episode of seed {seed}: {type(error).__name__}: {error}"
-                raise InputError(f"policy {name}", [words]) from error
             record["policies"][name] = _told(played, instance, check)
         return record
+
+    def _draw(self, number: int) -> Instance:
+        """Return an episode's instance; sets what rollouts of it need."""
+        instance, seed = self.setting.instance, self.setting.seed + number
+        if not isinstance(instance, TwoTimescaleInstance):
+            return instance
+        if instance.process is not None:
+            instance = sample(instance, seed)
+        station = self.station
+        self.slots = station.slots_in(instance)
+        if station.process is not None:
+            self.states = draw_episodes(station.process, station.users, station.models, [seed])[0][0]
+        return instance
 
     # ----------------------------------------------------------------------------------------------- two timescales
 
@@ -175,14 +203,15 @@ class Episodes:
         if isinstance(spec, str) and is_path(spec):
             found = decisions_or_act(spec)
             if isinstance(found, Decisions):
+                found.of(self.setting.seed)  # a folder without any is refused before anything is computed
                 return self._recorded(found)
             if isinstance(found, AgentFolder):
-                agent = found.policy(station, self.setting.seed)
+                agent = self.brought[name] = found.policy(station, self.setting.seed)
                 return lambda instance, seed, result: self._roll(agent.seeded(seed), strict, name)
-            policy = NetworkPolicy(found, station, spec)
-            return lambda instance, seed, result: self._roll(policy, strict)
+            policy = self.brought[name] = NetworkPolicy(found, station, spec)
+            return lambda instance, seed, result: self._roll(policy, strict, name)
         found = imported(spec) if isinstance(spec, str) else spec
-        two_timescale_policy(found, station, name)  # what is wrong is said before anything is computed
+        self.brought[name] = two_timescale_policy(found, station, name)  # made anew for every episode
         return lambda instance, seed, result: self._roll(two_timescale_policy(found, station, name), strict, name)
 
     def _recorded(self, decisions: Decisions) -> Callable[[Instance, int, Result], Played]:
@@ -197,29 +226,35 @@ class Episodes:
     def _roll(self, policy: Any, strict: bool, name: str = "policy") -> Played:
         """Take a policy through the episode, showing it only what it may know."""
         rollout, station = Rollout(self.station, self.slots, self.states), self.station
-        choose = getattr(policy, "cache", None) or Popular(station).cache
-        allocate = getattr(policy, "allocate", None)
         spent = 0.0
         while not rollout.over:
-            frame = rollout.frame_view()
-            started = time.perf_counter()
-            scores = _numbers(choose(frame), (station.models,), f"policy {name}", "cache(view)")
-            spent += time.perf_counter() - started
-            rollout.enter(scores > 0 if strict else station.amend_caches(scores[None])[0])
-            if allocate is None:
-                started = time.perf_counter()
-                rollout.serve_optimally()
-                spent += time.perf_counter() - started
-                continue
-            for _ in range(station.slots):
-                view = rollout.slot_view()
-                started = time.perf_counter()
-                raw = _grants(allocate(view), station, f"policy {name}")
-                spent += time.perf_counter() - started
-                rollout.serve(raw if strict else station.amend_grants(view.now, view.cache[None], raw))
-        same = None if allocate is None else self._with_optimal_allocation(rollout.cached)
+            spent += self._one_frame(rollout, policy, strict, name)
+        alone = getattr(policy, "allocate", None) is None
+        same = None if alone else self._with_optimal_allocation(rollout.cached)
         decisions = station.frames * (1 + station.slots)
-        return Played(rollout.solution(), same, allocate is None, spent, decisions)
+        return Played(rollout.solution(), same, alone, spent, decisions)
+
+    def _one_frame(self, rollout: Rollout, policy: Any, strict: bool, name: str) -> float:
+        """Take a policy through the next frame; returns the seconds that its decisions took."""
+        station = self.station
+        choose = getattr(policy, "cache", None) or Popular(station).cache
+        allocate = getattr(policy, "allocate", None)
+        frame = rollout.frame_view()
+        started = time.perf_counter()
+        scores = _numbers(choose(frame), (station.models,), f"policy {name}", "cache(view)")
+        spent = time.perf_counter() - started
+        rollout.enter(scores > 0 if strict else station.amend_caches(scores[None])[0])
+        if allocate is None:
+            started = time.perf_counter()
+            rollout.serve_optimally()
+            return spent + time.perf_counter() - started
+        for _ in range(station.slots):
+            view = rollout.slot_view()
+            started = time.perf_counter()
+            raw = _grants(allocate(view), station, f"policy {name}")
+            spent += time.perf_counter() - started
+            rollout.serve(raw if strict else station.amend_grants(view.now, view.cache[None], raw))
+        return spent
 
     def _with_optimal_allocation(self, cached: np.ndarray) -> Solution:
         rollout = Rollout(self.station, self.slots, self.states)
@@ -259,6 +294,29 @@ class Episodes:
             return Played(solution, seconds=seconds, decisions=decisions)
 
         return by_policy
+
+
+@contextmanager
+def _faults_of(name: str, seed: int) -> Iterator[None]:
+    """Say of an exception that it is the policy's; a policy that ends the program is at fault like any other."""
+    try:
+        yield
+    except AigcOptError:
+        raise
+    except (Exception, SystemExit) as error:
+        words = f"failed in the episode of seed {seed}: {type(error).__name__}: {error}"
+        raise InputError(f"policy {name}", [words]) from error
+
+
+@contextmanager
+def _randomness_kept() -> Iterator[None]:
+    """Put the common generators of Python and NumPy back to where they were."""
+    ours, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002 - somebody may use it
+    try:
+        yield
+    finally:
+        random.setstate(ours)
+        np.random.set_state(numpys)  # noqa: NPY002
 
 
 def _told(played: Played, instance: Instance, check: Callable[[Any, Any], Check]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def evaluate(
     if faults:
         raise InputError("evaluate", faults)
     setting = Setting(instance, named, seed, strict, time_limit)
-    Episodes(setting)  # what is wrong with a policy is said at once
+    Episodes(setting).try_policies()  # what is wrong with a policy is said at once
     notes = _Journal(journal, _key(setting)) if journal is not None else None
     records: dict[int, dict[str, Any]] = {} if notes is None else notes.records(number)
     say = say or (lambda line: None)

@@ -18,6 +18,7 @@ from aigc_opt.envs.deployment_rollout import DeploymentRollout
 from aigc_opt.envs.offloading_rollout import OffloadingRollout
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
+from aigc_opt.policies.load import made
 from aigc_opt.result import Solution
 
 ROLLOUTS: dict[str, Callable[[Any, bool], DeploymentRollout | OffloadingRollout]] = {
@@ -41,12 +42,12 @@ def sequential_player(found: Any, instance: Instance, name: str, strict: bool) -
     Raises
     ------
     InputError
-        If it cannot be called.
+        If it cannot be called, or a class cannot be made.
 
     """
     vector = getattr(found, "__module__", "") == "aigc_opt.policies.learned"
     if inspect.isclass(found):
-        found = found()
+        found = made(found, name, "without arguments")
     act = found if callable(found) and not hasattr(found, "act") else getattr(found, "act", None)
     if act is None:
         raise InputError(f"policy {name}", [f"must be a function or have act(view), got {type(found).__name__}"])

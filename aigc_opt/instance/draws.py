@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+LEAST_FACTOR, LARGEST_FACTOR = 0.01, 100.0
+"""Of loads and speeds: beyond these what is rounded for a file is nothing, or has nothing to do with the field."""
+
 
 def draws(seed: int) -> Callable[..., np.ndarray]:
     """Return a function that draws uniformly: ``uniform(low, high, size=1, decimals=4)``, an array of `size`.

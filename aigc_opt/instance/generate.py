@@ -15,7 +15,7 @@ from aigc_opt.control import require_memory
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import FORMAT, VERSION, Instance
 from aigc_opt.instance.deployment import DeploymentInstance
-from aigc_opt.instance.draws import draws
+from aigc_opt.instance.draws import LARGEST_FACTOR, LEAST_FACTOR, draws
 from aigc_opt.instance.generate_offloading import OFFLOADING_FAMILIES, generate_offloading
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 
@@ -104,14 +104,14 @@ def generate_deployment(
     Raises
     ------
     InputError
-        If a size is below 1, the load not positive, the seed negative, there is no such family, or the instance does
-        not fit into memory.
+        If a size is below 1, the load not from 0.01 to 100, the seed negative, there is no such family, or the instance
+        does not fit into memory.
 
     """
     sizes = {"servers": servers, "models": models, "slots": slots}
     faults = _faults_of_arguments(sizes, family, DEPLOYMENT_FAMILIES, seed)
-    if not (load > 0 and np.isfinite(load)):
-        faults.append(f"load must be a number > 0, got {load}")
+    if not LEAST_FACTOR <= load <= LARGEST_FACTOR:
+        faults.append(f"load must be from {LEAST_FACTOR:g} to {LARGEST_FACTOR:g}, got {load}")
     if faults:
         raise InputError("generate", faults)
     places = float(slots) * servers * models
@@ -152,7 +152,7 @@ def generate_deployment(
     ]
     data = {
         "format": FORMAT, "version": VERSION, "problem": "deployment",
-        "name": name or f"{family}-{servers}x{models}x{slots}-{seed}",
+        "name": name if name is not None else f"{family}-{servers}x{models}x{slots}-{seed}",
         "description": f"Generated: family {family}, load {load:g}, seed {seed}. All values are assumed.",
         "slot_s": 300,
         "models": profiles,
@@ -262,7 +262,7 @@ def generate_two_timescale(
     worst, best = uniform(90, 116, models, 1), uniform(22, 35, models, 1)
     data = {
         "format": FORMAT, "version": VERSION, "problem": "two_timescale",
-        "name": name or f"{family}-{users}x{models}x{frames}x{slots}-{seed}",
+        "name": name if name is not None else f"{family}-{users}x{models}x{frames}x{slots}-{seed}",
         "description": f"Generated: family {family}, seed {seed}. All values are assumed.",
         "models": [
             {

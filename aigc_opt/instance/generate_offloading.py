@@ -11,7 +11,7 @@ import numpy as np
 from aigc_opt.control import require_memory
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import FORMAT, VERSION
-from aigc_opt.instance.draws import draws
+from aigc_opt.instance.draws import LARGEST_FACTOR, LEAST_FACTOR, draws
 from aigc_opt.instance.offloading import OffloadingInstance
 
 CURVES = {
@@ -100,8 +100,8 @@ def generate_offloading(
     Raises
     ------
     InputError
-        If a size or the grid is impossible, the seed negative, there is no such family, or the instance does not fit
-        into memory.
+        If a size or the grid is impossible, the speed not from 0.01 to 100, the seed negative, there is no such family,
+        or the instance does not fit into memory.
 
     """
     faults = [] if users >= 1 else [f"users must be at least 1, got {users}"]
@@ -111,8 +111,8 @@ def generate_offloading(
         faults.append(f"steps must be 1 <= min_steps <= max_steps, got {min_steps} and {max_steps}")
     if stride < 1:
         faults.append(f"stride must be at least 1, got {stride}")
-    if not (speed > 0 and np.isfinite(speed)):
-        faults.append(f"speed must be a number > 0, got {speed}")
+    if not LEAST_FACTOR <= speed <= LARGEST_FACTOR:
+        faults.append(f"speed must be from {LEAST_FACTOR:g} to {LARGEST_FACTOR:g}, got {speed}")
     if seed < 0:
         faults.append(f"seed must be >= 0, got {seed}")
     if family not in OFFLOADING_FAMILIES:
@@ -152,7 +152,7 @@ def generate_offloading(
         people.append(user)
     data = {
         "format": FORMAT, "version": VERSION, "problem": "offloading",
-        "name": name or f"{family}-{users}x{servers}-{seed}",
+        "name": name if name is not None else f"{family}-{users}x{servers}-{seed}",
         "description": f"Generated: family {family}, speed {speed:g}, seed {seed}. All values are assumed.",
         "models": models, "users": people, "servers": machines,
         "steps": {"min": min_steps, "max": max_steps, "stride": stride},

@@ -15,9 +15,9 @@ LINES_AT_MOST = 6
 
 
 def sweep(table: pd.DataFrame, value: str = "objective", ax: Axes | None = None) -> Axes:
-    """Draw a sweep: the last varied path along the axis, a line for each combination of the others.
+    """Draw a sweep: the path of most values along the axis, a line for each combination of the others.
 
-    The band of each line is the interval from lower bound to objective.
+    Of several such paths it is the last. The band of each line is the interval from lower bound to objective.
 
     Parameters
     ----------
@@ -34,7 +34,8 @@ def sweep(table: pd.DataFrame, value: str = "objective", ax: Axes | None = None)
     """
     ax = axes_of(ax)
     paths = list(table.columns[: table.columns.get_loc("objective")])
-    along, others = paths[-1], paths[:-1]
+    along = max(reversed(paths), key=lambda path: table[path].nunique())
+    others = [path for path in paths if path != along]
     groups = [((), table)] if not others else list(table.groupby(others, sort=True))
     if len(groups) > LINES_AT_MOST:
         words = f"has {len(groups)} combinations of {', '.join(others)}, more than the {LINES_AT_MOST} lines that fit"

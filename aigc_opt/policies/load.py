@@ -161,18 +161,33 @@ class _Function:
         self.cache = cache
 
 
+def made(policy: Callable[..., Any], spec: str, how: str, *arguments: Any) -> Any:
+    """Make a policy of a class that somebody brings.
+
+    Raises
+    ------
+    InputError
+        If it cannot be called like that, or fails.
+
+    """
+    try:
+        return policy(*arguments)
+    except (Exception, SystemExit) as error:
+        words = f"a class is called {how}, and this one failed: {type(error).__name__}: {error}"
+        raise InputError(f"policy {spec}", [words]) from error
+
+
 def two_timescale_policy(found: Any, station: Station, spec: str) -> Any:
     """Make a policy of two timescales from what was imported or given: an instance, a class, or a function.
 
     Raises
     ------
     InputError
-        If it has neither `cache` nor `allocate`.
+        If a class cannot be made, or it has neither `cache` nor `allocate`.
 
     """
     if isinstance(found, type):
-        make: Callable[[Station], Any] = found
-        found = make(station)
+        found = made(found, spec, "with the Station", station)
     if not (hasattr(found, "cache") or hasattr(found, "allocate")):
         if not callable(found):
             words = f"must be a function or have cache(view) or allocate(view), got {type(found).__name__}"

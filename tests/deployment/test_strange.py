@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -120,3 +121,13 @@ def test_what_cannot_fit_into_memory_is_refused_before_it_is_made(method, monkey
 
 def test_available_memory_is_some():
     assert 1e6 < control.available_memory() < 1e16
+
+
+def test_a_summary_shows_no_share_of_a_limit_that_is_not_there_or_is_nothing(examples):
+    data = json.loads((examples / "deployment-small.json").read_text())
+    for server, limit in zip(data["servers"], itertools.cycle((None, 0)), strict=False):
+        server["gpu_s"] = limit
+    instance = DeploymentInstance.from_dict(data)
+    result = aigc_opt.solve(instance, method="cloud-only", bound=False)
+    rows = PROBLEM.summary(instance, result.solution).splitlines()[2:]
+    assert len(rows) == len(data["servers"]) + 1 and all(row.split()[-1] == "-" for row in rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 import aigc_opt
@@ -33,6 +35,23 @@ def undefined_placement(view):
     return np.full(view.stored.shape, np.nan), np.ones(view.stored.shape)
 
 
+def leaves(view):
+    sys.exit(3)
+
+
+class Stationless:
+    def __init__(self):
+        pass
+
+    def cache(self, view):
+        return np.ones(view.station.models)
+
+
+class Unmade:
+    def __init__(self, *station):
+        raise ZeroDivisionError("by accident")
+
+
 class Equal:
     """Equal shares with the popular cache."""
 
@@ -50,6 +69,21 @@ class Undefined(Equal):
     def allocate(self, view):
         grants = super().allocate(view)
         return grants | {"steps": np.nan * grants["steps"]}
+
+
+class Chance:
+    """Random caches, from its own generator and from the common one: a number more or less changes all that follow."""
+
+    def __init__(self, *station):
+        self.own = np.random.default_rng(5)
+
+    def cache(self, view):
+        return self.own.random(view.station.models) - np.random.random(view.station.models)  # noqa: NPY002
+
+
+class FailsInASlot(Equal):
+    def allocate(self, view):
+        raise ZeroDivisionError("by accident")
 
 
 class Clairvoyant:
@@ -75,7 +109,7 @@ class Clairvoyant:
 
     def solve(self, shape):
         instance = aigc_opt.load(Clairvoyant.path)
-        return np.round(aigc_opt.solve(aigc_opt.sample(instance, self.seed)).solution.cached)
+        return np.round(aigc_opt.solve(aigc_opt.sample(instance, max(self.seed, 0))).solution.cached)
 
     path = None
 

@@ -271,13 +271,46 @@ def test_information_relaxation_stands_in_where_caches_are_too_many(examples, tm
         ("missing.zip", "there is no such file"),
         ("tests.evaluation.policies:wrong_shape", "shape"),
         ("tests.evaluation.policies:fails", "ZeroDivisionError: by accident"),
+        ("tests.evaluation.policies:FailsInASlot", "failed in the episode of seed 0: ZeroDivisionError: by accident"),
+        ("tests.evaluation.policies:Undefined", "got NaN"),
+        ("tests.evaluation.policies:leaves", "policies:leaves: failed in the episode of seed 0: SystemExit: 3"),
+        ("tests.evaluation.policies:Stationless", "policies:Stationless: a class is called with the Station, and"),
+        (
+            "tests.evaluation.policies:Unmade",
+            "policies:Unmade: a class is called with the Station, and this one failed",
+        ),
     ],
 )
-def test_errors_of_policies(process, capsys, policy, message):
+def test_errors_of_policies(process, capsys, monkeypatch, policy, message):
+    """In one line, and before anything is sampled."""
+    monkeypatch.setattr(running, "nonanticipative", lambda *arguments, **options: pytest.fail("sampled"))
     words = ["evaluate", str(process), "--policy", policy, "--episodes", "1", "--workers", "1", "--quiet"]
     assert main(words) == 2
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [("Unmade", "Unmade: a class is called without arguments, and this one failed: Zero"), ("leaves", "SystemExit: 3")],
+)
+def test_errors_of_policies_of_deployment(examples, capsys, policy, message):
+    words = ["evaluate", str(examples / "deployment-small.json"), "--policy", f"tests.evaluation.policies:{policy}"]
+    assert main([*words, "--workers", "1", "--quiet"]) == 2
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("found", [policies.Chance, policies.Chance()])
+def test_the_trial_of_policies_changes_no_number(process, monkeypatch, found):
+    """Neither a policy that draws from its own generator nor one that draws from the common one."""
+    np.random.seed(1)  # noqa: NPY002
+    tried = evaluate(process, {"chance": found}, episodes=2).to_dict()["policies"][0]
+    monkeypatch.setattr(running.Episodes, "try_policies", lambda self: None)
+    np.random.seed(1)  # noqa: NPY002
+    if not isinstance(found, type):
+        found.__init__()
+    assert evaluate(process, {"chance": found}, episodes=2).to_dict()["policies"][0]["cost"] == tried["cost"]
 
 
 @pytest.mark.parametrize(
@@ -291,7 +324,8 @@ def test_errors_of_policies(process, capsys, policy, message):
         ("nosuch", "must be a known name, module:name, a model file, an agent's folder or decisions, got 'nosuch'"),
     ],
 )
-def test_errors_of_agents_speak_of_agents(process, capsys, tmp_path, policy, message):
+def test_errors_of_agents_speak_of_agents(process, capsys, tmp_path, monkeypatch, policy, message):
+    monkeypatch.setattr(running, "nonanticipative", lambda *arguments, **options: pytest.fail("sampled"))
     (tmp_path / "empty").mkdir()
     policy = policy.replace("EMPTY", str(tmp_path / "empty"))
     words = ["evaluate", str(process), "--policy", policy, "--episodes", "1", "--workers", "1", "--quiet"]

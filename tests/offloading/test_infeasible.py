@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import warnings
 
+import numpy as np
 import pytest
 
 import aigc_opt
 from aigc_opt.cli import main
+from aigc_opt.control import Control
 from aigc_opt.instance.generate_offloading import generate_offloading
 from aigc_opt.instance.offloading import OffloadingInstance
 from aigc_opt.problems.offloading import PROBLEM
+from aigc_opt.problems.offloading.prices import raise_prices
+from aigc_opt.problems.offloading.tables import build_tables
 from tests.offloading.test_check import DATA
 from tests.offloading.test_methods import CERTIFIED, HEURISTICS
 from tests.offloading.tiny import optimum
@@ -86,3 +91,24 @@ def test_with_a_result_file_the_reasons_go_to_standard_error(examples, capsys, t
         assert data["status"] == "infeasible" and data["objective"] is data["lower_bound"] is data["gap"] is None
         assert data["certificate"] == {"point": "none", "bound": "enumeration"}
         assert "reasons" not in data
+
+
+def test_a_certificate_or_a_program_of_an_infeasible_instance_warns_of_nothing(examples, capsys, tmp_path):
+    path = str(examples / "offloading-infeasible.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert aigc_opt.certify(path) is None
+        aigc_opt.export(path, tmp_path / "x.mps")
+        assert main(["solve", path, "--certify", "exact", "--quiet", "-o", str(tmp_path / "x.json")]) == 1
+    assert "no certificate: the instance is infeasible, there is no point to bound\n" in capsys.readouterr().err
+    assert not (tmp_path / "x.certificate.json").exists()
+
+
+def test_prices_bound_what_has_no_point_by_infinity():
+    data = json.loads(json.dumps(DATA))
+    data["users"][1]["max_delay_s"] = 2.5
+    tables = build_tables(OffloadingInstance.from_dict(data))
+    mu = np.full(tables.servers, 1e-3)
+    with np.errstate(all="raise"):
+        raised, value = raise_prices(tables, mu, Control())
+    assert value == np.inf and np.array_equal(raised, mu)

@@ -139,6 +139,18 @@ def draw_sweep():
     )
 
 
+def test_a_sweep_runs_along_the_path_of_most_values():
+    rows = [(s, w, s + w, s + w - 1.0, "feasible") for s in range(100) for w in (1.0, 2.0, 3.0)]
+    ax = plot.sweep(
+        pd.DataFrame(rows, columns=["edge.steps_per_slot", "weights.delay", "objective", "lower_bound", "status"])
+    )
+    assert ax.get_xlabel() == "edge.steps_per_slot"
+    lines = {line.get_label(): line.get_xydata() for line in ax.get_lines()}
+    assert list(lines) == [f"weights.delay = {w}" for w in (1, 2, 3)]
+    assert np.array_equal(lines["weights.delay = 2"], [(s, s + 2.0) for s in range(100)])
+    pyplot.close(ax.figure)
+
+
 PICTURES = {name.removeprefix("draw_"): made for name, made in list(globals().items()) if name.startswith("draw_")}
 
 

@@ -42,7 +42,8 @@ def summary(instance: DeploymentInstance, solution: DeploymentSolution) -> str:
     table.loc["all"] = total
     show: dict[str, Callable[[float], str]] = {name: "{:.0f}".format for name in ("fetches", "loads")}
     show |= {name: "{:.1f}".format for name in ("stored", "loaded", "arrivals", "local", "peers", "cloud", "serves")}
-    show["gpu_time"] = lambda share: "-" if pd.isna(share) else f"{100 * share:.0f}%"
+    # As text: pandas gives no formatter a NaN, which here is a server without a limit, or without any time at all.
+    table["gpu_time"] = ["-" if pd.isna(share) else f"{100 * share:.0f}%" for share in table["gpu_time"]]
     table.index.name = None
     head = "Per server (stored and loaded: models per slot; the rest: requests over all slots):\n"
     return head + table.to_string(formatters=show)

@@ -14,7 +14,8 @@ from aigc_opt.solvers import Answer, Highs
 def monolith(task: Task) -> Found:
     """Hand the program to HiGHS as it is: no starting point, no cuts of ours, no decomposition.
 
-    The bound is HiGHS's. Its point is a placement, rounded, with its routing solved again exactly.
+    The bound is HiGHS's. Its point is a placement, rounded, with its routing solved again exactly. Under a short limit
+    there may be neither.
     """
     built = DeploymentProgram(task.instance)
     built.program.warn_of_magnitudes()

@@ -132,7 +132,12 @@ def raise_prices(tables: Tables, mu: np.ndarray, control: Control) -> tuple[np.n
     value : float
         D(mu).
 
+    Where some user has no option at all, D is inf at any prices: `mu` is returned as it is.
+
     """
+    start = evaluate(tables, mu)
+    if math.isinf(start.value):
+        return mu, start.value
     counts = np.diff(tables.start)
     has = counts > 0
 
@@ -148,6 +153,6 @@ def raise_prices(tables: Tables, mu: np.ndarray, control: Control) -> tuple[np.n
         slope = np.bincount(tables.server, weight * share, tables.servers) - tables.capacity
         return SmoothDual(value, smooth, slope)
 
-    unit = float(np.abs(evaluate(tables, mu).least).mean()) or 1.0
+    unit = float(np.abs(start.least).mean()) or 1.0
     best = smooth_ascent(soft, mu, control, [unit * temperature for temperature in TEMPERATURES])
     return best, evaluate(tables, best).value
