@@ -22,6 +22,12 @@ _PART = re.compile(rf"({_KEY})|\[(\d+)\]")
 POINTS_AT_MOST = 1_000_000
 """A sweep of more points is refused: it would never end, and a slip such as ``0:1e9:1`` would fill the memory."""
 
+KEPT_BYTES = 2**26
+"""Instances are kept once they are made, up to so many bytes of arrays and `KEPT_AT_MOST` of them: a sweep makes each
+to see whether it is one, and solves it later."""
+
+KEPT_AT_MOST = 1000
+
 Grid = Mapping[str, tuple[float, ...]]
 """Values that each path takes, in the order of the sweep."""
 
@@ -185,6 +191,11 @@ class Varied:
         if requests is not None and not any(place[0] == "requests" for place in self.places):
             # As arrays: a long episode's lists would be read anew for each point.
             self._data["requests"] = {key: getattr(requests, key) for key in type(requests).model_fields}
+        self._made: dict[tuple[float, ...], Instance] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the instances: to make one takes less time than to send it."""
+        return self.__dict__ | {"_made": {}}
 
     def points(self) -> Iterator[tuple[float, ...]]:
         """Every point of the grid, the last path fastest."""
@@ -199,11 +210,22 @@ class Varied:
             If there is no such instance: a number out of range, say. It names the point.
 
         """
+        if values in self._made:
+            return self._made[values]
         data: Any = self._data
         for place, value in zip(self.places, values, strict=True):
             data = _replaced(data, place, value)
         origin = ", ".join(f"{path}={value:g}" for path, value in zip(self.grid, values, strict=True))
-        return type(self.instance).from_dict(data, origin)
+        made = type(self.instance).from_dict(data, origin)
+        each = sum(array.nbytes for part in (made, getattr(made, "requests", None)) for array in _arrays(part))
+        if len(self._made) < min(KEPT_AT_MOST, KEPT_BYTES / max(1, each)):
+            self._made[values] = made
+        return made
+
+
+def _arrays(part: Any) -> list[np.ndarray]:
+    """Return the arrays among the fields of a model; None has none."""
+    return [value for value in getattr(part, "__dict__", {}).values() if isinstance(value, np.ndarray)]
 
 
 def _replaced(data: Any, place: Place, value: float) -> Any:

@@ -160,9 +160,21 @@ def solve_point(instance: Instance, options: dict[str, Any], start: Solution | N
     return numbers, found.solution if keep else None
 
 
-def _solve_at(varied: Varied, point: Point, *how: Any) -> Solved | None:
-    """`solve_point` of an instance that is made where this runs: that takes longer than to send it."""
-    return solve_point(varied.at(point), *how)
+def _solve_at(varied: Varied | None, point: Point, *how: Any) -> Solved | None:
+    """`solve_point` where this runs; None = the sweep that this process was begun for."""
+    of = _begun_for if varied is None else varied
+    assert of is not None  # a pool of our own begins with `_start_worker`
+    return solve_point(of.at(point), *how)
+
+
+_begun_for: Varied | None = None
+
+
+def _start_worker(varied: Varied) -> None:
+    """Keep what is swept, which is not sent with every point; a copy of the parent has its instances already."""
+    global _begun_for
+    _begun_for = varied
+    end_with_parent()
 
 
 class _Sweep:
@@ -218,14 +230,20 @@ class _Sweep:
             pool, width = workers, _width(workers)
         else:
             number = min(workers, max(1, len(missing)))
-            pool = own = ProcessPoolExecutor(number, _context(), initializer=end_with_parent)
+            pool = own = ProcessPoolExecutor(number, _context(), _start_worker, (self.varied,))
             width = workers
         ahead = AHEAD * width
         waiting, running = iter(missing), dict[Future[Solved | None], Point]()
         try:
             while True:
                 while len(running) < ahead and (point := next(waiting, None)) is not None:
-                    task = (self.varied, point, self.options, self._start(point), self.starts)
+                    task = (
+                        None if own is not None else self.varied,
+                        point,
+                        self.options,
+                        self._start(point),
+                        self.starts,
+                    )
                     running[pool.submit(_solve_at, *task)] = point
                 if not running or control.interrupted:
                     return

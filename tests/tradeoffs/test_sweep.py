@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import aigc_opt
 from aigc_opt.cli import main
 from aigc_opt.errors import InputError, SolverError
 from aigc_opt.problems.deployment import methods
+from aigc_opt.tradeoffs import paths
+from aigc_opt.tradeoffs.paths import Varied
 from aigc_opt.tradeoffs.sweep import ProgressBar
 from tests.conftest import ROOT
 
@@ -297,6 +300,18 @@ def test_workers_end_with_a_sweep_that_was_killed_alone(tmp_path):
         while time.monotonic() < until:  # the group is there as long as one of its processes is
             os.killpg(running.pid, 0)
             time.sleep(0.05)
+
+
+def test_instances_are_kept_within_bounds_and_never_sent(small, monkeypatch):
+    grid = {"weights.delay": (0.5, 1.0)}
+    kept = Varied(small, grid)
+    first = kept.at((0.5,))
+    assert kept.at((0.5,)) is first and kept.at((1.0,)).weights.delay == 1.0
+    sent = pickle.loads(pickle.dumps(kept))
+    assert sent.at((0.5,)) is not first and sent.at((0.5,)).sha256 == first.sha256
+    monkeypatch.setattr(paths, "KEPT_BYTES", first.arrivals.nbytes - 1)
+    made = Varied(small, grid)
+    assert made.at((0.5,)) is not made.at((0.5,))
 
 
 def test_warm_starts_are_offered_and_only_checked_ones_used(small):
