@@ -218,7 +218,7 @@ class Varied:
         origin = ", ".join(f"{path}={value:g}" for path, value in zip(self.grid, values, strict=True))
         made = type(self.instance).from_dict(data, origin)
         each = sum(array.nbytes for part in (made, getattr(made, "requests", None)) for array in _arrays(part))
-        if len(self._made) < min(KEPT_AT_MOST, KEPT_BYTES / max(1, each)):
+        if len(self._made) < KEPT_AT_MOST and (len(self._made) + 1) * each <= KEPT_BYTES:
             self._made[values] = made
         return made
 
