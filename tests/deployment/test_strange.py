@@ -13,6 +13,7 @@ from aigc_opt import control
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.instance.generate import generate_deployment
 from aigc_opt.problems.deployment import PROBLEM
+from aigc_opt.problems.deployment.arrays import number_of_columns
 from tests.deployment.test_check import DATA
 from tests.deployment.tiny import optimum
 
@@ -117,6 +118,14 @@ def test_what_cannot_fit_into_memory_is_refused_before_it_is_made(method, monkey
         aigc_opt.solve(instance, method=method)
     monkeypatch.setattr(control, "available_memory", lambda: 1e9)
     assert aigc_opt.solve(instance, method=method, time_limit=20).objective is not None
+
+
+def test_the_whole_program_in_a_solver_takes_more(monkeypatch):
+    instance = generate_deployment(3, 5, 4, seed=1)
+    monkeypatch.setattr(control, "available_memory", lambda: 1_000.0 * number_of_columns(instance))
+    assert aigc_opt.solve(instance, method="exact").status == "optimal"
+    with pytest.raises(aigc_opt.InputError, match=r"GB of memory for HiGHS to solve .* columns"):
+        aigc_opt.solve(instance, method="monolith")
 
 
 def test_available_memory_is_some():

@@ -66,6 +66,12 @@ def placement_part(
     return stored, loaded, fetch, load
 
 
+def number_of_columns(instance: DeploymentInstance) -> float:
+    """Columns of an instance's program at most: ways of requests, and four for each place."""
+    ways = (np.count_nonzero(instance.arrivals, axis=(0, 2)) * (instance.shares.sum(axis=1) + 1.0)).sum()
+    return float(ways + 4.0 * np.prod(instance.shape))
+
+
 class DeploymentProgram:
     """The mixed-integer program of an instance, and the way from its columns to a solution and back.
 
@@ -83,8 +89,7 @@ class DeploymentProgram:
         costs = Costs.of(instance)
         slots, servers, models = instance.shape
         arrivals = instance.arrivals
-        ways = float((np.count_nonzero(arrivals, axis=(0, 2)) * (instance.shares.sum(axis=1) + 1.0)).sum())
-        columns = ways + 4.0 * slots * servers * models
+        columns = number_of_columns(instance)
         require_memory(instance.name, f"a program of {columns:,.0f} columns", BYTES_A_COLUMN * columns)
         server_names = [server.name for server in instance.servers]
         model_names = [model.name for model in instance.models]
