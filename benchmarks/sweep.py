@@ -26,7 +26,12 @@ import pandas as pd
 import aigc_opt
 
 INSTANCES = Path(__file__).resolve().parent.parent / "instances"
-VARY = {"weights.delay": [0.3, 0.5, 0.7], "edge.steps_per_slot": [100.0 * k for k in range(1, 21)]}
+SECOND = {
+    "edge.steps_per_slot": [100.0 * k for k in range(1, 21)],
+    "edge.storage_gb": [10.0 + 2.0 * k for k in range(20)],
+    "weights.switching": [0.1 * k for k in range(20)],
+}
+"""Second paths, 20 values each, beside three values of `weights.delay`."""
 
 ONE_BY_ONE = """
 import sys, aigc_opt
@@ -47,42 +52,47 @@ def timed(*words: str) -> tuple[np.ndarray, str]:
 
 
 def compare(rounds: int) -> None:
-    from aigc_opt.tradeoffs.paths import Varied
-
     os.environ["OMP_NUM_THREADS"] = "1"
+    print("| second path, 20 values | way | wall s, median (least to most) | of the loop's, median | processor s |")
+    print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         episode = aigc_opt.sample(aigc_opt.load(INSTANCES / "examples" / "two-timescale-process.json"), 0)
         aigc_opt.save(episode, f"{folder}/episode.json")
-        varied, files = Varied(episode, VARY), []
-        for number, point in enumerate(product(*VARY.values())):
-            files.append(f"{folder}/{number}.json")
-            aigc_opt.save(varied.at(point), files[-1])
-        words = [f"--vary={path}={','.join(f'{value:g}' for value in values)}" for path, values in VARY.items()]
-        seconds: dict[str, list[np.ndarray]] = {"a process a point": [], "one by one in one process": []}
-        seconds |= {f"sweep --workers {workers}": [] for workers in (1, 2)}
-        for turn in range(rounds):
-            seconds["a process a point"].append(sum(timed("-c", ONE_BY_ONE, file)[0] for file in files))
-            took, printed = timed("-c", ONE_BY_ONE, *files)
-            seconds["one by one in one process"].append(took)
-            cold = [[float(word) for word in line.split()] for line in printed.splitlines()]
-            for workers in (1, 2):
-                output = f"{folder}/{turn}-{workers}.csv"
-                took, _ = timed(
-                    "-m", "aigc_opt", "sweep", f"{folder}/episode.json", *words, "--workers", str(workers),
-                    "--quiet", "-o", output,
-                )  # fmt: skip
-                seconds[f"sweep --workers {workers}"].append(took)
-                table = pd.read_csv(output).sort_values(list(VARY))[["objective", "lower_bound"]].to_numpy()
-                assert abs(table - cold).max() <= 1e-9 * abs(table).max(), "the intervals differ"
-    middle = {way: np.median(took, axis=0) for way, took in seconds.items()}
-    print("| way | wall s, median (least to most) | of a process a point | of one process | processor s |")
-    print("|---|---|---|---|---|")
-    for way, took in seconds.items():
-        wall = np.array(took)[:, 0]
-        shares = [f"{100 * middle[way][0] / middle[other][0]:.0f}%" for other in list(seconds)[:2]]
-        times = f"{np.median(wall):.1f} ({wall.min():.1f} to {wall.max():.1f})"
-        print(f"| {way} | {times} | {' | '.join(shares)} | {middle[way][1]:.1f} |")
+        for number, path in enumerate(SECOND):
+            compare_at(episode, path, rounds, f"{folder}/{number}", f"{folder}/episode.json")
     print(f"{rounds} rounds, load average {os.getloadavg()[0]:.1f}")
+
+
+def compare_at(episode: aigc_opt.Instance, path: str, rounds: int, stem: str, file: str) -> None:
+    """Print the rows of one second path."""
+    from aigc_opt.tradeoffs.paths import Varied
+
+    vary = {"weights.delay": [0.3, 0.5, 0.7], path: SECOND[path]}
+    varied, files = Varied(episode, vary), []
+    for number, point in enumerate(product(*vary.values())):
+        files.append(f"{stem}-{number}.json")
+        aigc_opt.save(varied.at(point), files[-1])
+    words = [f"--vary={path}={','.join(f'{value:g}' for value in values)}" for path, values in vary.items()]
+    loop, sweeps = "one by one in one process", {f"sweep --workers {workers}": str(workers) for workers in (1, 2)}
+    seconds: dict[str, list[np.ndarray]] = {loop: []} | {way: [] for way in sweeps}
+    for turn in range(rounds):
+        took, printed = timed("-c", ONE_BY_ONE, *files)
+        seconds[loop].append(took)
+        cold = [[float(word) for word in line.split()] for line in printed.splitlines()]
+        for way, workers in sweeps.items():
+            output = f"{stem}-{turn}-{workers}.csv"
+            took, _ = timed("-m", "aigc_opt", "sweep", file, *words, "--workers", workers, "--quiet", "-o", output)
+            seconds[way].append(took)
+            table = pd.read_csv(output).sort_values(list(vary))[["objective", "lower_bound"]].to_numpy()
+            assert abs(table - cold).max() <= 1e-9 * abs(table).max(), "the intervals differ"
+    if path == next(iter(SECOND)):  # much the same for all: most of it is the start of Python
+        seconds["a process a point"] = [sum(timed("-c", ONE_BY_ONE, file)[0] for file in files)]
+    for way, took in seconds.items():
+        wall, processor = np.array(took).T
+        # Of the loop in the same round: the machine's speed changes from round to round.
+        share = np.median(wall / np.array(seconds[loop])[: len(wall), 0])
+        times = f"{np.median(wall):.1f} ({wall.min():.1f} to {wall.max():.1f})"
+        print(f"| `{path}` | {way} | {times} | {100 * share:.0f}% | {np.median(processor):.1f} |", flush=True)
 
 
 def warm() -> None:
@@ -108,11 +118,7 @@ def reuse(rounds: int) -> None:
     options = {"method": None, "gap": 1e-4, "time_limit": None, "seed": 0}
     print("| second path, 20 values | processor s, each point alone | shared | saved |")
     print("|---|---|---|---|")
-    for path, values in {
-        "edge.steps_per_slot": [100.0 * k for k in range(1, 21)],
-        "edge.storage_gb": [10.0 + 2.0 * k for k in range(20)],
-        "weights.switching": [0.1 * k for k in range(20)],
-    }.items():
+    for path, values in SECOND.items():
         varied = Varied(episode, {"weights.delay": [0.3, 0.5, 0.7], path: values})
         points = [varied.at(point) for point in varied.points()]
         seconds: dict[bool, list[float]] = {False: [], True: []}
