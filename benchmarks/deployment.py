@@ -46,10 +46,11 @@ def rows(chosen, method: str, time_limit: float):
     yield "|---|---:|---:|---|---:|---:|---|"
     for instance in chosen:
         result = aigc_opt.solve(instance, method=method, time_limit=time_limit)
-        yield (
-            f"| {instance.name} | {result.objective:,.2f} | {result.lower_bound:,.2f} | {result.proof} | "
-            f"{100 * result.gap:.3f}% | {result.runtime_s:.1f} | {'yes' if checked(instance, result) else 'NO'} |"
-        )
+        ends = ["-" if end is None else f"{end:,.2f}" for end in (result.objective, result.lower_bound)]
+        gap = "-" if result.gap is None else f"{100 * result.gap:.3f}%"
+        good = "no point" if result.solution is None else "yes" if checked(instance, result) else "NO"
+        cells = [instance.name, *ends, str(result.proof), gap, f"{result.runtime_s:.1f}", good]
+        yield f"| {' | '.join(cells)} |"
 
 
 def heuristic_rows(chosen, time_limit: float):
