@@ -23,11 +23,14 @@ def run() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.stderr.write("aigc-opt: interrupted\n")
         status = 3
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # whoever read has gone; Python would try again when it ends, and change the status
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     solvers = sys.modules.get("aigc_opt.solvers")
     if solvers is not None and solvers.solvers_left_behind():
         # A solver that ignores its limit still runs in its thread: leave without waiting for it.
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
 

@@ -201,6 +201,18 @@ def test_a_reader_of_progress_that_goes_away_does_not_stop_the_solve(small, tmp_
     assert json.loads(path.read_text())["status"] == "optimal"
 
 
+@pytest.mark.parametrize("stream", [1, 2])
+def test_what_nobody_reads_any_more_does_not_change_the_status(stream):
+    """What is still in a buffer when the reader goes away fails once more as Python ends, with a status of its own."""
+    code = (
+        "import os, sys; from aigc_opt.__main__ import run; reader, writer = os.pipe(); os.close(reader);"
+        f"os.dup2(writer, {stream}); (sys.stdout, sys.stderr)[{stream} - 1].write('unread');"
+        "sys.argv = ['aigc-opt', 'check', 'no-such-file', 'no-such-file']; run()"
+    )
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, env=buffered).returncode == 2
+
+
 @pytest.mark.parametrize(("closed", "status"), [("2>&-", 0), (">&-", 0), (">/dev/full", 2)])
 def test_streams_that_are_closed_or_full(small, closed, status):
     done = subprocess.run(
