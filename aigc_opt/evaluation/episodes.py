@@ -139,7 +139,7 @@ class Episodes:
         for name, policy in self.brought.items():
             try:
                 policy = copy.deepcopy(policy)
-            except Exception:  # it meets its episodes as it is, and only then
+            except Exception:  # cannot be copied, for a reason of its own: a trial could change its later decisions
                 continue
             with _faults_of(name, self.setting.seed), _randomness_kept():
                 self._one_frame(Rollout(self.station, self.slots, self.states), policy, self.setting.strict, name)

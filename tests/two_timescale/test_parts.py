@@ -53,11 +53,16 @@ def with_every_cache(seed):
 RANGES = {"usual": (-14, -7, -1, 1), "wide": (-30, 5, -6, 6)}
 
 
+def drawn(random, ranges):
+    """Sizes and gains of 300 slots of six users, some of whom send nothing."""
+    size = 10.0 ** random.uniform(*ranges[2:], (300, 6)) * (random.random((300, 6)) < 0.8)
+    return size, 10.0 ** random.uniform(*ranges[:2], (300, 6))
+
+
 @pytest.mark.parametrize("ranges", RANGES.values(), ids=RANGES)
 def test_shares_are_optimal_to_a_billionth(ranges):
     random = np.random.default_rng(1)
-    size = 10.0 ** random.uniform(*ranges[2:], (300, 6)) * (random.random((300, 6)) < 0.8)
-    gain = 10.0 ** random.uniform(*ranges[:2], (300, 6))
+    size, gain = drawn(random, ranges)
     found = solve_shares(size, gain, 0.2, 2e7, 4e-21)
     assert (found.share.sum(axis=1) <= 1 + 1e-15).all() and (found.share >= 0).all()
     assert ((found.share > 0) == (size > 0)).all()
@@ -75,8 +80,7 @@ def test_shares_are_optimal_to_a_billionth(ranges):
 def test_hurried_shares_are_shares_and_their_bounds_hold(ranges):
     """Where the clock is over a slot's shares are not the best ones, but may be used; its bound is below the best."""
     random = np.random.default_rng(2)
-    size = 10.0 ** random.uniform(*ranges[2:], (300, 6)) * (random.random((300, 6)) < 0.8)
-    gain = 10.0 ** random.uniform(*ranges[:2], (300, 6))
+    size, gain = drawn(random, ranges)
     best = solve_shares(size, gain, 0.2, 2e7, 4e-21)
     found = solve_shares(size, gain, 0.2, 2e7, 4e-21, control=Stopped(0))
     assert (found.share.sum(axis=1) <= 1 + 1e-15).all() and ((found.share > 0) == (size > 0)).all()
