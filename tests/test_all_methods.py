@@ -9,6 +9,7 @@ import pytest
 
 from tests.random_instances import Ends, check_all_methods
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*range in magnitude")  # as those of wide instances do
 CHUNK = 10
 
 
