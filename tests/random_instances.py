@@ -176,8 +176,7 @@ def _wide_deployment(instance: DeploymentInstance, r: random.Random) -> Deployme
     if r.random() < 0.3:
         models = data["models"] = _twins(models)
         data["cloud_delay_s"] = [data["cloud_delay_s"][0] for _ in models]
-    many = _power(r, 0, 5)
-    each = r.random() < 0.5
+    many, each = _power(r, 0, 7), r.random() < 0.5
     data["arrivals"] = [
         [[asked * (_power(r, 0, 5) if each else many) / 5 for asked in row] for row in slot]
         for slot in data["arrivals"]
@@ -198,6 +197,10 @@ def _wide_deployment(instance: DeploymentInstance, r: random.Random) -> Deployme
             asked = sum(x * u for x, u in zip(slot[j], use, strict=True))
             everywhere = sum(x * u for row in slot for x, u in zip(row, use, strict=True))
             server[key] = None if r.random() < 0.5 else _just(r, asked + r.choice([0, extra]), everywhere)
+    if r.random() < 0.3:  # just room for everything, and no other limit
+        for server in servers:
+            server |= {key: sum(model[key] for model in models) for key in ("storage_gb", "gpu_memory_gb")}
+            server |= {"gpu_s": None, "energy_j": None}
     if r.random() < 0.3:
         servers = data["servers"] = _twins(servers)
         data["arrivals"] = [[slot[0] for _ in slot] for slot in data["arrivals"]]
