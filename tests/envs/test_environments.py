@@ -232,6 +232,8 @@ def test_views_hold_nothing_of_the_future(examples):
     env.reset(seed=0)
     view = env.rollout.frame_view()
     assert len(view.past.model) == 0 and view.past.model.base is None
-    assert view.station.template.model.size == 0  # the station has no requests
+    template = view.station.template  # the station has no requests, and no array that a part was cut from
+    for name in ("model", "cloud", "uplink_mbit", "downlink_mbit", "uplink_gain", "downlink_gain"):
+        assert getattr(template, name).size == 0 and getattr(template, name).base is None
     for name in BASELINES:
         assert BASELINES[name](env.station, 0).cache(view).shape == (10,)
