@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import aigc_opt
 from aigc_opt.control import Control
+from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.instance.generate import generate_deployment
 from aigc_opt.problems.deployment.benders import _Slots, cut
 from aigc_opt.problems.deployment.costs import Costs
@@ -77,3 +78,14 @@ def test_it_stops_at_the_limit_with_an_interval():
     result = aigc_opt.solve(generate_deployment(4, 10, 12, seed=0), method="benders", time_limit=1.0)
     assert result.limit == "time" and result.runtime_s < 3.0
     assert 0 < result.lower_bound <= result.objective
+
+
+@pytest.mark.parametrize("times", [1e-6, 1e8])
+def test_costs_in_other_units_have_the_optimum_in_those_units(times):
+    """The master's costs stay in the range of HiGHS's tolerances: 1e8 times a cost of 1e2 has no digits below 1e-7."""
+    instance = tiny(7, 2, 2, 2)
+    data = instance.to_dict()
+    data["weights"] = {key: times * weight for key, weight in data["weights"].items()}
+    result = aigc_opt.solve(DeploymentInstance.from_dict(data), method="benders", gap=1e-7)
+    assert result.objective == pytest.approx(times * optimum(instance), rel=1e-9)
+    assert result.lower_bound == pytest.approx(times * optimum(instance), rel=1e-6)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
+import math
 import time
 
 import numpy as np
@@ -17,10 +19,12 @@ from aigc_opt.instance.generate_offloading import OFFLOADING_FAMILIES, generate_
 from aigc_opt.instance.offloading import OffloadingInstance
 from aigc_opt.problems.offloading import PROBLEM
 from aigc_opt.problems.offloading.alternation import alternate_from
+from aigc_opt.problems.offloading.choices import OUTSIDE, total_cost
 from aigc_opt.problems.offloading.heuristics import Points, fixed_steps
+from aigc_opt.problems.offloading.interval import Interval
 from aigc_opt.problems.offloading.prices import START_PRICE, evaluate, first_prices
 from aigc_opt.problems.offloading.relaxation import relax
-from aigc_opt.problems.offloading.rounding import packing
+from aigc_opt.problems.offloading.rounding import packing, repair
 from aigc_opt.problems.offloading.sets import improve
 from aigc_opt.problems.offloading.tables import _beaten, build_tables
 from tests.conftest import changed
@@ -416,3 +420,29 @@ def test_a_fine_grid_of_steps_keeps_a_short_limit():
         result = aigc_opt.solve(instance, time_limit=0.5, gap=1e-9)
         took.append(time.process_time() - began)
     assert min(took) < 2.0 and result.objective is not None and result.lower_bound <= result.objective
+
+
+def test_repair_counts_room_in_parts_of_a_ghz(examples):
+    """From nobody inside, two tasks of 0.7 GHz that must be served do not fit into 1 GHz together."""
+    data = json.loads((examples / "offloading-small.json").read_text())
+    user = next(user for user in data["users"] if max(user["uplink_mbps"]) > 0)
+    up, down = max(user["uplink_mbps"]), max(user["downlink_mbps"])
+    user |= {"uplink_mbps": [up], "downlink_mbps": [down], "device": None, "rejection_penalty": None, "battery_j": 1e6}
+    user |= {"weight": 1, "input_mbit": 0, "output_mbit": 0}
+    data["steps"]["max"] = data["steps"]["min"]
+    work = next(m["workload"] for m in data["models"] if m["name"] == user["model"])
+    user["max_delay_s"] = (work["base_gcycles"] + work["per_step_gcycles"] * data["steps"]["min"]) / 0.7
+    data["users"] = [user | {"name": name} for name in ("a", "b")]
+    data["servers"] = [{"name": "edge", "ghz": 1.0}]
+    tables = build_tables(OffloadingInstance.from_dict(data))
+    assert repair(tables, np.full(2, OUTSIDE)) is None
+    data["servers"][0]["ghz"] = 1.4001
+    tables = build_tables(OffloadingInstance.from_dict(data))
+    assert total_cost(tables, repair(tables, np.full(2, OUTSIDE))) < math.inf
+
+
+def test_an_interval_without_a_point_is_not_closed():
+    """Infinite is not within any part of infinite."""
+    interval = Interval(build_tables(tiny(0)), Control(), 1e-4)
+    interval.offer("a bound", bound=1.0)
+    assert not interval.closed and not interval.finished

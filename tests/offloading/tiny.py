@@ -12,6 +12,9 @@ from aigc_opt.instance.offloading import OffloadingInstance
 
 FAMILIES = tuple(OFFLOADING_FAMILIES)
 
+FITS = 1 + 1e-10
+"""What is at its limit but for the rounding of a few operations is within it."""
+
 
 def tiny(seed: int, most_users: int = 4, most_servers: int = 2) -> OffloadingInstance:
     """One to four users, none to two servers; weights of 0, tasks that must be served, short deadlines, no energy."""
@@ -75,7 +78,7 @@ def _menu(data: dict, user: dict, model, grid) -> list[tuple]:
             sending = user["input_mbit"] / up
             rest = user["max_delay_s"] - sending - user["output_mbit"] / down
             energy = user["transmit_power_w"] * sending
-            if rest > 0 and energy <= user["battery_j"]:
+            if rest > 0 and energy <= user["battery_j"] * FITS:
                 spent = weights["delay"] * (user["max_delay_s"] - rest) + weights["energy"] * energy
                 menu.append((i, loss + w * spent, w * weights["delay"] * work, work / rest))
     return menu + ([(-1, outside, 0.0, 0.0)] if outside < math.inf else [])
@@ -86,8 +89,9 @@ def _device_cost(user: dict, weights: dict, work: float) -> float:
     low, high = work / user["device"]["max_ghz"], user["max_delay_s"]
     if cubic > 0:
         low = max(low, math.sqrt(cubic / user["battery_j"]) if user["battery_j"] > 0 else math.inf)
-    if low > high:
+    if low > high * FITS:
         return math.inf
+    low = min(low, high)
 
     def price(time: float) -> float:
         return weights["delay"] * time + weights["energy"] * cubic / time**2
@@ -101,7 +105,7 @@ def _device_cost(user: dict, weights: dict, work: float) -> float:
 
 def _divide(tasks: tuple, capacity: float) -> float:
     """Least sum of a / f with sum f <= capacity and f >= m, by bisection."""
-    if sum(m for _, m in tasks) > capacity * (1 + 1e-10):
+    if sum(m for _, m in tasks) > capacity * FITS:
         return math.inf
     low, high = 0.0, 1e9
     for _ in range(200):

@@ -17,6 +17,8 @@ on the relaxation's placement decides (Magnanti and Wong, Operations Research 29
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -49,6 +51,11 @@ REPAIR_EVERY = 10
 
 DOUBT = 0.2
 """What a plan is believed to save, as a part, where the linear master does not want it."""
+
+
+DEAREST_SLOT = 1e5
+"""What the master takes the dearest slot's cost to be, about. HiGHS keeps rows to 1e-7, whatever their size: beyond 1e9
+that is below the last digit of a cost, and no cost satisfies all cuts."""
 
 
 class _Slot:
@@ -116,7 +123,11 @@ class _Slots:
         build = ProgramBuilder()
         self.stored, self.loaded, self.fetch, self.load = placement_part(build, instance, costs)
         number = len(self.slots)
-        self.theta = build.variable("routing_cost", np.ones(number), lambda: [(t + 1,) for t in range(number)])
+        dearest = max(slot.cloud for slot in self.slots)
+        # A power of two, so that no digit is lost.
+        self.unit = 2.0 ** round(math.log2(dearest / DEAREST_SLOT)) if dearest > 0 else 1.0
+        prices = np.full(number, self.unit)
+        self.theta = build.variable("routing_cost", prices, lambda: [(t + 1,) for t in range(number)])
         slots, servers, _ = instance.shape
         limited = np.flatnonzero(np.isfinite(costs.energy_j))
         grid = np.arange(slots * limited.size).reshape(slots, limited.size, 1)
@@ -128,14 +139,15 @@ class _Slots:
         )
         program = build.build()
         # No routing costs less than all requests their cheapest way, and none need cost more than the cloud.
-        program.lower[self.theta] = [slot.floor * (1 - 1e-12) for slot in self.slots]
-        program.upper[self.theta] = [slot.cloud * (1 + 1e-9) + 1e-300 for slot in self.slots]
+        self.floor = sum(slot.floor * (1 - 1e-12) for slot in self.slots)
+        program.lower[self.theta] = [slot.floor * (1 - 1e-12) / self.unit for slot in self.slots]
+        program.upper[self.theta] = [slot.cloud * (1 + 1e-9) / self.unit + 1e-300 for slot in self.slots]
         self.program: LinearProgram = program
 
     def point(self, stored: np.ndarray, loaded: np.ndarray, routing_cost: np.ndarray) -> np.ndarray:
         """Return the master's point of a placement [T, E, M], in parts perhaps, and its slots' costs [T]."""
         x = np.zeros(self.program.cost.size)
-        x[self.stored], x[self.loaded], x[self.theta] = stored, loaded, routing_cost
+        x[self.stored], x[self.loaded], x[self.theta] = stored, loaded, routing_cost / self.unit
         x[self.fetch] = switches(stored, self.instance.initial_stored)
         x[self.load] = switches(loaded, self.instance.initial_loaded)
         return x
@@ -154,20 +166,20 @@ class _Slots:
         return Answered(self._rows(made), float(self.program.cost @ point) if np.isfinite(costs).all() else INF, point)
 
     def _rows(self, made: list[tuple[int, float, np.ndarray, np.ndarray]]) -> Rows:
-        """Cuts ``theta_t + earned . loaded - joules . load >= const`` of slots t."""
+        """Cuts ``theta_t + earned . loaded - joules . load >= const`` of slots t, in the master's unit of cost."""
         per_slot = self.loaded[0].size
         width = 1 + 2 * per_slot
         indices, values = np.empty((len(made), width), dtype=int), np.empty((len(made), width))
         for row, (t, _, earned, joules) in enumerate(made):
             indices[row] = np.concatenate([[self.theta[t]], self.loaded[t].ravel(), self.load[t].ravel()])
-            values[row] = np.concatenate([[1.0], earned.ravel(), -joules.ravel()])
+            values[row] = np.concatenate([[1.0], earned.ravel() / self.unit, -joules.ravel() / self.unit])
         matrix = sp.csr_array(
             (values.ravel(), indices.ravel(), np.arange(len(made) + 1) * width),
             shape=(len(made), self.program.cost.size),
         )
         matrix.eliminate_zeros()
         matrix.sort_indices()
-        return Rows(matrix, np.array([const for _, const, _, _ in made]), np.full(len(made), INF))
+        return Rows(matrix, np.array([const / self.unit for _, const, _, _ in made]), np.full(len(made), INF))
 
 
 def cut(
@@ -241,7 +253,7 @@ def benders(task: Task) -> Found:
     offer(nothing, nothing, "cloud only")
     assert best.solution is not None  # the cloud may serve everything
     oracle = _Slots(instance, costs)
-    least, proof = float(oracle.program.lower[oracle.theta].sum()), Proof.DUAL
+    least, proof = oracle.floor, Proof.DUAL
     control.report("benders: cheapest ways", lower_bound=least)
     if control.stop is None:
         filled()

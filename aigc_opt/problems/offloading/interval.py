@@ -40,8 +40,8 @@ class Interval:
 
     @property
     def closed(self) -> bool:
-        """Whether the gap is small enough."""
-        return self.upper - self.bound <= self.gap * abs(self.upper)
+        """Whether there is a point, and the gap is small enough."""
+        return self.choice is not None and self.upper - self.bound <= self.gap * abs(self.upper)
 
     @property
     def finished(self) -> bool:

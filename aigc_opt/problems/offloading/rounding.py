@@ -56,7 +56,8 @@ def repair(tables: Tables, choice: np.ndarray) -> np.ndarray | None:
     if not len(lost):
         return choice
     inside = choice[choice >= 0]
-    used = np.bincount(tables.server[inside], tables.f_min[inside], tables.servers)
+    used = np.zeros(tables.servers)  # not of `bincount`, which counts nothing in integers
+    np.add.at(used, tables.server[inside], tables.f_min[inside])
     for n in lost[np.argsort(np.diff(tables.start)[lost], kind="stable")]:
         own = np.arange(tables.start[n], tables.start[n + 1])
         fits = own[tables.f_min[own] <= (tables.capacity - used)[tables.server[own]]]
