@@ -310,15 +310,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         journal=None if output in (None, "-") else f"{output}.episodes",
         say=None if arguments.quiet else say,
     )
+    if output not in (None, "-"):
+        report.save(output)  # first: a picture or a reader that fails must not lose it
+        say(f"wrote {output}")
     if arguments.picture is not None:
         report.save_picture(arguments.picture)
     if output == "-":
-        sys.stdout.write(dump_json(report.to_dict()))
-        return DONE
-    print(report.table())
-    if output is not None:
-        report.save(output)
-        say(f"wrote {output}")
+        put(dump_json(report.to_dict()))
+    else:
+        print(report.table())
     return DONE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -134,6 +135,8 @@ def from_dict(data: dict[str, Any], instance: Instance, origin: str) -> tuple[Ce
     bound = _rational(data["bound"])
     if bound is None:
         found.append(Fault("bound", f"must be a rational number as text, like '7/4', got {describe(data['bound'])}"))
+    elif abs(bound) > sys.float_info.max:
+        found.append(Fault("bound", f"must be at most the largest double in size, got {describe(data['bound'])}"))
     claimed = data["lower_bound"]
     if number(claimed) is None:
         found.append(Fault("lower_bound", f"must be a finite number, got {describe(claimed)}"))

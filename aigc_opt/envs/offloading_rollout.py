@@ -109,9 +109,10 @@ class OffloadingRollout:
         """Return what is known of the present task."""
         n, t = self.number, self.tables
         crowd = np.bincount(self.place[self.place >= 0], minlength=t.servers).astype(float)
+        # Copies: a row of a table still holds the tasks to come in its base, and what is written to it stays there.
         return OffloadingView(
-            n, t.users, self.instance.users[n], t.grid, self.points.least[n], self.left.copy(), t.capacity, crowd,
-            t.fixed[n], t.local_cost[n], float(t.reject_cost[n]),
+            n, t.users, self.instance.users[n], t.grid.copy(), self.points.least[n].copy(), self.left.copy(),
+            t.capacity.copy(), crowd, t.fixed[n].copy(), t.local_cost[n].copy(), float(t.reject_cost[n]),
         )  # fmt: skip
 
     def act(self, action: np.ndarray) -> float:

@@ -118,7 +118,7 @@ class Station:
                 instance, draw_requests(process, len(instance.user_power_w), len(instance.models), 0)
             )
         e = Episode.of(instance)
-        none = {name: getattr(e, name)[:0] for name in ("model", "cloud", *_SLOT_FIELDS)}
+        none = {name: getattr(e, name)[:0].copy() for name in ("model", "cloud", *_SLOT_FIELDS)}
         self.template = replace(e, **none)
         self.frames, self.slots, self.users, self.models = e.frames, e.slots, e.users, e.models
         self.shape = (e.frames, e.slots, e.users)
@@ -183,9 +183,14 @@ class Station:
     ) -> np.ndarray:
         """Transfer time of each request, s, at R(b) = b B log2(1 + p g / (N0 b B)) (formulations, 3)."""
         width = np.where(mbit > 0, share, 1.0) * hertz
+        noise = self.template.noise_w_per_hz
         with np.errstate(divide="ignore", over="ignore"):
-            rate = width * np.log1p(watt * gain / (self.template.noise_w_per_hz * width))
-            return 1e6 * np.log(2.0) * mbit / rate
+            ratio = watt * gain / (noise * width)
+            nats = np.log1p(ratio)
+            if not np.isfinite(ratio).all():  # tiny shares: without this the rate is infinite and sending takes no time
+                logs = np.log(watt) + np.log(gain) - np.log(noise) - np.log(width)
+                nats = np.where(np.isfinite(ratio), nats, logs)
+            return 1e6 * np.log(2.0) * mbit / (width * nats)
 
     def switch_costs(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Cost of going from caches `before` to caches `after`, each (..., M) of bool; sum scale."""

@@ -317,6 +317,8 @@ def nonanticipative(
         gaps = (width @ plan.chance.sum(axis=0)).tolist()
         way = f"sampled frames solved in {station.states} states, frame by frame"
     way += f"; {REPLICATIONS} replications of {few} slots a state, policy from {many}"
+    if not station.safe:
+        way += "; only policies that are feasible whatever is asked for are bounded, which here cache nothing"
     return Nonanticipative(PlannedPolicy(plan, policy), scale * np.array(gaps), way)
 
 

@@ -237,7 +237,7 @@ def _note(way: str, beside: list[_Compared], episodes: int, lower: float, confid
         words = (
             f"BELOW: {compared.name} is {-scale * compared.above.mean:.3g}% below lower{where} "
             f"({100 * confidence:g}%: {-scale * interval[1]:.3g}% to {-scale * interval[0]:.3g}%), "
-            "which no policy that knows only the present can be on average."
+            "which no policy that knows only the present and is always feasible can be on average."
         )
         if refused:
             words += (

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,7 +24,7 @@ from aigc_opt.evaluation.report import Report, make_report
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.files import loaded, write_text
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
-from aigc_opt.policies.load import is_path, path_in
+from aigc_opt.policies.load import imported, is_path, path_in
 
 EPISODES = 100
 """Episodes of a process, unless told otherwise."""
@@ -252,7 +253,7 @@ def _play_one(key: bytes, setting: Setting, number: int) -> dict[str, Any]:
 
 
 def _key(setting: Setting) -> str:
-    """Hash of all that an episode's record depends on; files of policies by their content."""
+    """Hash of all that an episode's record depends on; files of policies and modules of Python by their content."""
     digest = hashlib.sha256()
     words = [setting.instance.sha256, setting.seed, setting.strict, setting.time_limit]
     words += [REPLICATIONS, SLOTS, TRAINING_SLOTS]
@@ -262,8 +263,22 @@ def _key(setting: Setting) -> str:
             place = path_in(spec)
             files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
             words += [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        else:
+            words += _modules(spec)
     digest.update(json.dumps(words).encode())
     return digest.hexdigest()
+
+
+def _modules(spec: Any) -> list[str]:
+    """Hashes of the files that a policy of Python is written in; none where there is no file (a notebook, a method)."""
+    names = []
+    if isinstance(spec, str) and ":" in spec:
+        names.append(spec.partition(":")[0])
+        spec = imported(spec)
+    if not isinstance(spec, str):
+        names.append(getattr(spec, "__module__", None) or type(spec).__module__)
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in names]
+    return [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if file and Path(file).is_file()]
 
 
 class _Journal:
@@ -292,6 +307,7 @@ class _Journal:
             same = False
         if len(lines) > 1 and not same:
             words = "holds episodes of another evaluation (other policies, instance, seed, --strict or --time-limit)"
+            words += ", or of policies that were changed since"
             raise InputError(str(self.path), [f"{words}: name another output, or remove it"])
         for line in lines[1:]:
             try:

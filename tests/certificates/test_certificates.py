@@ -126,7 +126,7 @@ def test_what_is_no_certificate_is_refused_in_one_line(saved, examples, capsys):
             {"multipliers": multipliers | {at: first(multipliers[at], 1e200)}},
             {"multipliers": multipliers | {at: multipliers[at][:-1]}},
             {"multipliers": multipliers | {"more": 1}},
-            {"multipliers": [1]},
+            {"multipliers": [1]}, {"bound": "9" * 400}, {"bound": "-" + "9" * 400},
             {"bound": "1/0"}, {"bound": 3.5}, {"bound": "9" * 5000}, {"kind": "word"}, {"version": 2},
             {"lower_bound": None}, {"instance": data["instance"] | {"sha256": "0" * 64}},
         ]  # fmt: skip

@@ -12,6 +12,7 @@ from gymnasium.utils.env_checker import check_env
 
 import aigc_opt
 import aigc_opt.envs
+from aigc_opt.envs.offloading_rollout import OffloadingRollout
 from aigc_opt.envs.station import Grants, Station
 from aigc_opt.envs.two_timescale import AllocationEnv, CachingEnv, JointEnv
 from aigc_opt.envs.vector import JointVectorEnv
@@ -232,6 +233,11 @@ def test_views_hold_nothing_of_the_future(examples):
     env.reset(seed=0)
     view = env.rollout.frame_view()
     assert len(view.past.model) == 0 and view.past.model.base is None
-    assert view.station.template.model.size == 0  # the station has no requests
+    template = view.station.template  # the station has no requests, and no array that a part was cut from
+    for name in ("model", "cloud", "uplink_mbit", "downlink_mbit", "uplink_gain", "downlink_gain"):
+        assert getattr(template, name).size == 0 and getattr(template, name).base is None
     for name in BASELINES:
         assert BASELINES[name](env.station, 0).cache(view).shape == (10,)
+    rollout = OffloadingRollout(aigc_opt.load(examples / "offloading-small.json"))
+    for value in vars(rollout.view()).values():  # an array that is a part holds the tasks to come in its base
+        assert getattr(value, "base", None) is None

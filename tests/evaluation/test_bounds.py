@@ -152,6 +152,7 @@ def test_without_certain_steps_only_the_empty_cache_is_safe(examples):
     assert not Station(unsafe).safe
     found = nonanticipative(unsafe, seed=0)
     assert not found.policy.caches.any() and abs(found.gaps).max() < 1e-9
+    assert "only policies that are feasible whatever is asked for" in found.way
 
 
 @pytest.mark.parametrize("switching", [0.0, 0.05])

@@ -165,6 +165,27 @@ def test_a_journal_of_another_evaluation_is_left_alone(process, tmp_path):
     assert journal.read_text() == text
 
 
+def test_a_journal_of_a_policy_that_was_changed_is_left_alone(process, tmp_path, monkeypatch):
+    """Episodes of two policies under one name must not be averaged."""
+    module = tmp_path / "brought_and_changed.py"
+    module.write_text("import numpy as np\n\ndef policy(view):\n    return np.ones(view.station.models)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    play = running.Episodes.play
+
+    def killed(self, number):
+        if number == 2:
+            raise SystemExit("killed")
+        return play(self, number)
+
+    monkeypatch.setattr(running.Episodes, "play", killed)
+    with pytest.raises(SystemExit):
+        evaluate(process, ["brought_and_changed:policy"], episodes=3, journal=tmp_path / "journal")
+    monkeypatch.setattr(running.Episodes, "play", play)
+    module.write_text(module.read_text().replace("np.ones", "-np.ones"))
+    with pytest.raises(aigc_opt.InputError, match="holds episodes of another evaluation"):
+        evaluate(process, ["brought_and_changed:policy"], episodes=3, journal=tmp_path / "journal")
+
+
 def test_interrupted_it_reports_what_it_has(process, monkeypatch):
     play = running.Episodes.play
 
@@ -357,6 +378,9 @@ def test_on_the_command_line(process, tmp_path, capsys):
     assert main([*words, "-o", "-", "--quiet"]) == 0
     same = json.loads(capsys.readouterr().out)
     assert [p["cost"] for p in same["policies"]] == [p["cost"] for p in data["policies"]]
+    out.unlink()
+    assert main([*words, "-o", str(out), "--picture", "/dev/full"]) == 2  # the report is there all the same
+    assert json.loads(out.read_text())["policies"][0]["cost"] == data["policies"][0]["cost"]
 
 
 def test_killed_for_good_it_leaves_no_process_and_resumes(examples, tmp_path):

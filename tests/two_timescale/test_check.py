@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import aigc_opt
+from aigc_opt.envs.station import Grants, Station
 from aigc_opt.instance.generate import generate_two_timescale
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.problems.two_timescale.check import check
@@ -146,6 +148,19 @@ def test_tolerance_is_relative_to_the_limit(solution):
     near = broken(solution, cached={(0, 0): 1 - 9e-7}, at_edge={(0, 0, 1): 9e-7})
     found = check(changed(), near)  # evaluated at the rounded values
     assert found.feasible and found.objective == check(changed(), solution).objective
+
+
+@pytest.mark.parametrize("share", [1e-300, 1e-305, 1e-310, 5e-324])
+def test_a_transfer_with_hardly_a_share_takes_nearly_for_ever(instance, solution, share):
+    """The smaller the share, the longer: power over noise overflows there, and must not make the rate infinite."""
+    longer = np.where(instance.requests.input_mbit > 0, share, solution.uplink_share)
+    found = check(instance, replace(solution, uplink_share=np.where(solution.uplink_share > 0, longer, 0.0)))
+    assert not found.violations and (found.objective is None or found.objective > 1e290)
+    station = Station(instance)
+    slots = station.slots_in(instance)
+    grants = Grants(*(np.full((len(slots.model), 2), value) for value in (False, 0.0, share, share)))
+    with np.errstate(over="ignore"):
+        assert (station.request_costs(slots, grants)[slots.asked] > 1e290).all()
 
 
 def test_initial_cache_counts_and_need_not_fit(solution):

@@ -161,8 +161,11 @@ def _transfer_s(instance: TwoTimescaleInstance, of: slice, direction: str, share
     noise = 10.0 ** ((edge.noise_dbm_per_hz - 30.0) / 10.0)
     width = share[sent] * hertz
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        rate = width * np.log1p(watt * gain / (noise * width)) / np.log(2.0)
-        return float((1e6 * size[sent] / rate).sum())
+        ratio = watt * gain / (noise * width)
+        # Where the ratio overflows (tiny shares) the rate would be infinite, and the transfer take no time.
+        logs = np.log(watt) + np.log(gain) - np.log(noise) - np.log(width)
+        nats = np.where(np.isfinite(ratio), np.log1p(ratio), logs)
+        return float((1e6 * size[sent] / (width * nats / np.log(2.0))).sum())
 
 
 def _generation(
