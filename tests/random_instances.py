@@ -452,12 +452,7 @@ EXACT = ("exact", "monolith", "exact scip", "decomposition", "outer-approximatio
 
 
 def _tiny_gap(result: aigc_opt.Result) -> bool:
-    """Whether an interval is as narrow as sums of doubles allow, or HiGHS, where less was asked for.
-
-    A master in HiGHS keeps each of its cuts to 1e-7, in the file's units: with some ten slots' cuts the interval can be
-    1e-6 wide, whatever it is relative to an objective that is as small. It is an interval all the same.
-    """
+    """Whether an interval is as narrow as sums of doubles allow, where less was asked for."""
     if result.objective is None or result.lower_bound is None:
         return False
-    least = 1.0 if result.method == "benders" else 1e-3
-    return result.objective - result.lower_bound <= TOLERANCE * max(abs(result.objective), least)
+    return result.objective - result.lower_bound <= TOLERANCE * max(abs(result.objective), 1e-3)

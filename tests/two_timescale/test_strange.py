@@ -99,10 +99,11 @@ def test_a_transfer_of_nothing_takes_no_share():
     assert result.solution.downlink_share[0, 1, 0] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("factor", [1e-6, 1e6])
-def test_other_units_of_cost(factor):
+@pytest.mark.parametrize("method", ["decomposition", "benders"])
+@pytest.mark.parametrize("factor", [1e-9, 1e-6, 1e6])
+def test_other_units_of_cost(factor, method):
     weights = {name: factor * weight for name, weight in DATA["weights"].items()}
-    plain, scaled = aigc_opt.solve(changed(), gap=1e-7), aigc_opt.solve(changed(weights=weights), gap=1e-7)
+    plain, scaled = (aigc_opt.solve(of, method, gap=1e-7) for of in (changed(), changed(weights=weights)))
     assert scaled.status == "optimal" and scaled.objective == pytest.approx(factor * plain.objective, rel=1e-9)
 
 

@@ -5,7 +5,7 @@ For model m and s steps: ``g_m(s) = w_delay (a_m + b_m s) + w_quality q_m(s)`` o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -72,6 +72,11 @@ class Curves:
     def smooth(self) -> np.ndarray:
         """Which models have a smooth curve, shape (M,)."""
         return self.kind != PIECEWISE
+
+    def in_unit(self, unit: float) -> Curves:
+        """Return the curves with their costs in another unit."""
+        costs = ("vertex_cost", "hull_cost", "constant", "linear", "amplitude", "slope", "steepest")
+        return replace(self, **{name: getattr(self, name) / unit for name in costs})
 
     @classmethod
     def of(cls, instance: TwoTimescaleInstance) -> Curves:

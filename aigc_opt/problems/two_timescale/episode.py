@@ -6,6 +6,7 @@ switch weighs K times its cost. `Episode.scale` turns sums into objectives.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,6 +92,21 @@ class Episode:
         rows = slice(first * self.slots, last * self.slots)
         names = ("model", "uplink_mbit", "downlink_mbit", "uplink_gain", "downlink_gain", "cloud")
         return replace(self, frames=last - first, **{name: getattr(self, name)[rows] for name in names})
+
+    @property
+    def unit(self) -> float:
+        """A power of two: about a thousandth of what a slot, or a switch, costs at most; 1 where nothing costs."""
+        edge = abs(self.curves.vertex_cost).max(axis=1)[np.maximum(self.model, 0)]
+        slot = np.where(self.model >= 0, np.maximum(abs(self.cloud), edge), 0.0).sum(axis=1)
+        dearest = max(float(slot.max()), float(self.switch.max()))
+        return 2.0 ** round(math.log2(dearest / 1e3)) if dearest > 0 else 1.0
+
+    def in_unit(self, unit: float) -> Episode:
+        """Return the episode with its costs in a unit that is a power of two, so that no digit is lost."""
+        return replace(
+            self, cloud=self.cloud / unit, switch=self.switch / unit, weight_delay=self.weight_delay / unit,
+            curves=self.curves.in_unit(unit),
+        )  # fmt: skip
 
     @classmethod
     def of(cls, instance: TwoTimescaleInstance) -> Episode:

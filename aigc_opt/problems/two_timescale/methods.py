@@ -300,14 +300,21 @@ def alternating(task: Task) -> Found:
 
 
 def benders(task: Task) -> Found:
-    """Benders' decomposition: a master in HiGHS over caches and switches, cuts from the prices of all slots."""
+    """Benders' decomposition: a master in HiGHS over caches and switches, cuts from the prices of all slots.
+
+    HiGHS keeps rows to 1e-7 and cuts give way by 1e-9, whatever costs are, so that they are in a unit of their own.
+    """
     work = Work(task)
     first = work.first_bound()
     if work.closing.stop is not None:
         return work.unsearched(first)
-    found = solve_caches(work.frames, work.aim, work.transfers.cost, work.closing, work.report)
-    better = found.lower > first
-    return work.found(found.chosen, max(first, found.lower), Proof.SOLVER if better else Proof.DUAL)
+    unit = work.episode.unit
+    found = solve_caches(
+        Frames(work.episode.in_unit(unit)), work.aim, work.transfers.cost / unit, work.closing,
+        lambda event, upper, lower: work.report(event, unit * upper, unit * lower),
+    )  # fmt: skip
+    lower = unit * found.lower
+    return work.found(found.chosen, max(first, lower), Proof.SOLVER if lower > first else Proof.DUAL)
 
 
 def exact(task: Task) -> Found:
