@@ -251,6 +251,9 @@ class Highs:
             status, finished = self._run_watched(watch, control, on_point)
             if not finished:
                 return watch.outcome(control.stop)
+        if status == HighsStatus.kError:  # the basis of the call before may be what it fails at
+            self._check(highs.clearSolver(), "forget a basis")
+            status = highs.run()
         if status == HighsStatus.kError:
             raise SolverError(f"HiGHS failed: {highs.modelStatusToString(highs.getModelStatus())}")
         if highs.getModelStatus() == HighsModelStatus.kUnboundedOrInfeasible:
