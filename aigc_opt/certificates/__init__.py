@@ -67,8 +67,8 @@ def certify(
     ----------
     instance : Instance or path
     kind : str, optional
-        ``relaxation`` or ``lagrangian`` for deployment, ``lagrangian`` for offloading, ``lagrangian`` or ``benders``
-        for two timescales. The default is the first, but ``lagrangian`` for large deployments.
+        ``relaxation``, ``lagrangian`` or ``benders`` for deployment, ``lagrangian`` for offloading, ``lagrangian`` or
+        ``benders`` for two timescales. The default is the first, but ``lagrangian`` for large deployments.
     time_limit : float, optional
         Wall seconds for the multipliers; their evaluation takes its time beside that.
     progress : callable, optional

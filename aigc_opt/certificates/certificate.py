@@ -20,7 +20,7 @@ CERTIFICATE_FORMAT = "aigc-opt/certificate"
 CERTIFICATE_VERSION = 1
 KEYS = ("format", "version", "instance", "kind", "multipliers", "bound", "lower_bound")
 KINDS = {
-    "deployment": ("relaxation", "lagrangian"),
+    "deployment": ("relaxation", "lagrangian", "benders"),
     "offloading": ("lagrangian",),
     "two_timescale": ("lagrangian", "benders"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from aigc_opt.instance.base import Instance
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.instance.offloading import OffloadingInstance
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
+
+if TYPE_CHECKING:
+    from aigc_opt.problems.deployment.prices import Prices
 
 Multipliers = dict[str, Any]
 
@@ -110,12 +113,22 @@ def deployment_lagrangian(instance: DeploymentInstance, control: Control) -> Mul
         if value > least:
             best, least = vector, value
         control.report("certificate: prices", lower_bound=least)
-    prices = relaxation.prices(best)
-    names = ("demand", "gpu_s", "energy_j", "storage_gb", "gpu_memory_gb")
-    found: Multipliers = {name: getattr(prices, name).tolist() for name in names}
-    for name in names[1:]:
+    return _of_prices(relaxation.prices(best))
+
+
+def deployment_benders(instance: DeploymentInstance, control: Control) -> Multipliers | None:
+    """Prices of the cuts in Benders' linear master, averaged by what the master pays for them."""
+    from aigc_opt.problems.deployment.benders import relaxed_prices
+
+    prices = relaxed_prices(instance, control)
+    return None if prices is None else _of_prices(prices)
+
+
+def _of_prices(prices: Prices) -> Multipliers:
+    found: Multipliers = {"demand": prices.demand.tolist(), "inequalities": []}
+    for name in ("gpu_s", "energy_j", "storage_gb", "gpu_memory_gb"):
         found[name] = np.maximum(getattr(prices, name), 0.0).tolist()
-    return found | {"inequalities": []}
+    return found
 
 
 def offloading_lagrangian(instance: OffloadingInstance, control: Control) -> Multipliers | None:
@@ -168,7 +181,11 @@ def _two_timescale(instance: TwoTimescaleInstance, control: Control, rounds: int
 
 
 FINDERS: dict[str, dict[str, Callable[[Any, Control], Multipliers | None]]] = {
-    "deployment": {"relaxation": deployment_relaxation, "lagrangian": deployment_lagrangian},
+    "deployment": {
+        "relaxation": deployment_relaxation,
+        "lagrangian": deployment_lagrangian,
+        "benders": deployment_benders,
+    },
     "offloading": {"lagrangian": offloading_lagrangian},
     "two_timescale": {"lagrangian": two_timescale_lagrangian, "benders": two_timescale_benders},
 }

@@ -11,9 +11,11 @@ import pytest
 import aigc_opt
 from aigc_opt.certificates import check_certificate
 from aigc_opt.certificates.curves import cheapest, quality
-from aigc_opt.certificates.deployment import fits_together
+from aigc_opt.certificates.deployment import evaluate, fits_together
 from aigc_opt.certificates.rationals import cbrt_below, double_below, exp, floor_to, ln, sqrt_below
 from aigc_opt.cli import main
+from aigc_opt.problems.deployment.arrays import DeploymentProgram
+from aigc_opt.solvers import Highs
 from aigc_opt.tradeoffs.front import weighted
 from tests.deployment import tiny as deployment
 from tests.offloading import tiny as offloading
@@ -22,6 +24,7 @@ from tests.two_timescale import tiny as two_timescale
 TINY = [
     *((deployment, "relaxation", seed) for seed in range(2)),
     (deployment, "lagrangian", 2),
+    *((deployment, "benders", seed) for seed in range(3, 7)),
     *((offloading, "lagrangian", seed) for seed in range(6)),
     *((two_timescale, "lagrangian", seed) for seed in range(4)),
     *((two_timescale, "benders", seed) for seed in range(4, 7)),
@@ -58,6 +61,18 @@ def test_prices_of_costs_of_extreme_size_are_in_the_files_unit(examples):
     instance = aigc_opt.load(examples / "offloading-small.json")
     dearer = weighted(instance, dict.fromkeys(("quality", "delay", "energy", "rejection"), 2.0**40))
     assert aigc_opt.certify(dearer).lower_bound == 2.0**40 * aigc_opt.certify(instance).lower_bound
+
+
+@pytest.mark.parametrize("name", ["small", "initial", "medium"])
+def test_benders_of_deployment_proves_what_its_linear_master_does(examples, name):
+    """The master ends within 1e-4 of the linear relaxation's value; averaged prices lose none of it."""
+    instance = aigc_opt.load(examples / f"deployment-{name}.json")
+    relaxation = Highs(DeploymentProgram(instance).program.relaxed()).solve().objective
+    certificate = aigc_opt.certify(instance, "benders")
+    assert relaxation * (1 - 2e-4) <= certificate.lower_bound <= relaxation * (1 + 1e-6)
+    rest = {key: 0 * instance.arrivals.sum(axis=2) for key in ("storage_gb", "gpu_memory_gb")}
+    worse = certificate.multipliers | {key: prices.tolist() for key, prices in rest.items()}
+    assert float(evaluate(instance.to_dict(), worse)) < certificate.lower_bound  # room has a price in it
 
 
 def test_lagrangian_value_is_the_float_one(examples):

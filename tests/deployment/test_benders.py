@@ -13,7 +13,7 @@ import aigc_opt
 from aigc_opt.control import Control
 from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.instance.generate import generate_deployment
-from aigc_opt.problems.deployment.benders import _Slots, cut
+from aigc_opt.problems.deployment.benders import _Slots, cut, demand_prices
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.routing import complete, placement_cost
 from tests.deployment.tiny import optimum, tiny
@@ -47,7 +47,11 @@ def test_no_placement_breaks_a_cut_and_each_meets_its_own(seed, size, limits):
     oracle = _Slots(instance, costs)
     oracle.core = random.random((1, 2, 2))
     prices = size * random.random(2), size * random.random(2) / 10
-    cuts = [oracle._rows([(0, *cut(costs, instance.arrivals[0], random.random((2, 2)), *prices))])]
+    cuts = [
+        oracle._rows(
+            [(0, *cut(costs, instance.arrivals[0], demand_prices(costs, random.random((2, 2)), *prices), *prices))]
+        )
+    ]
     points = []
     for chosen in itertools.product((0, 1), repeat=4):
         loaded = np.array(chosen, dtype=np.int8).reshape(1, 2, 2)

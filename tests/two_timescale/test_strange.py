@@ -112,6 +112,20 @@ def test_numbers_beyond_reckoning_are_refused():
         aigc_opt.solve(changed(weights={"delay": 1e300}))
 
 
+@pytest.mark.parametrize("name", ["uplink_gain", "downlink_gain"])
+def test_gains_of_any_size_up_to_what_can_be_reckoned(name):
+    """An infinite ratio of signal to noise would make a rate infinite, and a share of nothing."""
+    gains = DATA["requests"][name]
+
+    def stronger(times):
+        return changed(requests=DATA["requests"] | {name: [[[g and g * times for g in s] for s in f] for f in gains]})
+
+    result = aigc_opt.solve(stronger(1e230))
+    assert result.status == "optimal" and np.isfinite(result.objective)
+    with pytest.raises(aigc_opt.InputError, match=f"requests.{name}: signal over noise"):
+        aigc_opt.solve(stronger(1e290))
+
+
 def test_solutions_of_another_shape_are_refused(tmp_path):
     instance = changed()
     path, wrong = tmp_path / "i.json", tmp_path / "s.json"

@@ -29,6 +29,7 @@ from aigc_opt.instance.deployment import DeploymentInstance
 from aigc_opt.problems.deployment.arrays import placement_part
 from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.problems.deployment.feature_aware import Plans, fill
+from aigc_opt.problems.deployment.prices import Prices
 from aigc_opt.problems.deployment.routing import complete, switches
 from aigc_opt.problems.problem import Found, Incumbent, Task
 from aigc_opt.program import INF, LinearProgram, ProgramBuilder
@@ -120,6 +121,8 @@ class _Slots:
         self.instance, self.costs = instance, costs
         self.slots = [_Slot(costs, arrivals) for arrivals in instance.arrivals]
         self.core: np.ndarray | None = None  # what the relaxation has loaded, [T, E, M]
+        # If wanted, in the order of the cuts: slot, prices of demands (E, M), of GPU-seconds and joules (E,).
+        self.kept: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] | None = None
         build = ProgramBuilder()
         self.stored, self.loaded, self.fetch, self.load = placement_part(build, instance, costs)
         number = len(self.slots)
@@ -161,7 +164,10 @@ class _Slots:
                 break
             costs[t], price_s, price_j = slot.price(loaded[t], spent[t])
             near = loaded[t] if self.core is None else (1 - CORE) * loaded[t] + CORE * self.core[t]
-            made.append((t, *cut(self.costs, slot.arrivals, near, price_s, price_j)))
+            price = demand_prices(self.costs, near, price_s, price_j)
+            made.append((t, *cut(self.costs, slot.arrivals, price, price_s, price_j)))
+            if self.kept is not None:
+                self.kept.append((t, price, *_of_limits(self.costs, price_s, price_j)))
         point = self.point(stored, loaded, np.where(np.isfinite(costs), costs, 0.0))
         return Answered(self._rows(made), float(self.program.cost @ point) if np.isfinite(costs).all() else INF, point)
 
@@ -182,16 +188,52 @@ class _Slots:
         return Rows(matrix, np.array([const / self.unit for _, const, _, _ in made]), np.full(len(made), INF))
 
 
+def demand_prices(costs: Costs, loaded: np.ndarray, price_s: np.ndarray, price_j: np.ndarray) -> np.ndarray:
+    """Prices per request [E, M] on a slot's demands with which its cut is tight at `loaded`, from those of its limits.
+
+    Parameters
+    ----------
+    loaded : ndarray, shape (E, M)
+        In [0, 1].
+    price_s, price_j : ndarray, shape (E,)
+        >= 0, of GPU-seconds and joules; those of limits that there are not count as 0.
+
+    """
+    ways = _ways(costs, price_s, price_j)
+    servers, models = loaded.shape
+    there = np.concatenate(
+        [np.broadcast_to(loaded.T, (servers, models, servers)), np.ones((servers, models, 1))], axis=2
+    )
+    order = np.argsort(ways, axis=2, kind="stable")
+    parts = np.cumsum(np.take_along_axis(there, order, axis=2), axis=2)
+    first = np.argmax(parts >= 1.0 - 1e-9, axis=2)[..., None]  # the cloud is there in any case
+    price = np.take_along_axis(np.take_along_axis(ways, order, axis=2), first, axis=2)[..., 0]
+    return np.minimum(price, ways[:, :, servers])
+
+
+def _ways(costs: Costs, price_s: np.ndarray, price_j: np.ndarray) -> np.ndarray:
+    """Cost [origin, model, way] of a request, what its way takes from limits with it; the last way is the cloud."""
+    price_s, price_j = _of_limits(costs, price_s, price_j)
+    toll = price_s[:, None] * costs.work_s + price_j[:, None] * costs.work_j
+    ways = costs.serve.copy()
+    ways[:, :, :-1] += toll.T
+    return ways
+
+
+def _of_limits(costs: Costs, price_s: np.ndarray, price_j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.where(np.isfinite(costs.gpu_s), price_s, 0.0), np.where(np.isfinite(costs.energy_j), price_j, 0.0)
+
+
 def cut(
-    costs: Costs, arrivals: np.ndarray, loaded: np.ndarray, price_s: np.ndarray, price_j: np.ndarray
+    costs: Costs, arrivals: np.ndarray, price: np.ndarray, price_s: np.ndarray, price_j: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Make a slot's cut from prices of its limits.
+    """Make a slot's cut from prices; it holds whatever they are.
 
     Parameters
     ----------
     arrivals : ndarray, shape (E, M)
-    loaded : ndarray, shape (E, M)
-        Where it should be tight, in [0, 1]; it holds everywhere.
+    price : ndarray, shape (E, M)
+        Of demands, per request; at most what the cloud costs.
     price_s, price_j : ndarray, shape (E,)
         >= 0, of GPU-seconds and joules; those of limits that there are not count as 0.
 
@@ -204,19 +246,8 @@ def cut(
 
     """
     servers = len(arrivals)
-    price_s = np.where(np.isfinite(costs.gpu_s), price_s, 0.0)
-    price_j = np.where(np.isfinite(costs.energy_j), price_j, 0.0)
-    toll = price_s[:, None] * costs.work_s + price_j[:, None] * costs.work_j
-    ways = costs.serve.copy()
-    ways[:, :, :servers] += toll.T
-    there = np.concatenate(
-        [np.broadcast_to(loaded.T, (servers, *loaded.T.shape)), np.ones((*arrivals.shape, 1))], axis=2
-    )
-    order = np.argsort(ways, axis=2, kind="stable")
-    parts = np.cumsum(np.take_along_axis(there, order, axis=2), axis=2)
-    first = np.argmax(parts >= 1.0 - 1e-9, axis=2)[..., None]  # the cloud is there in any case
-    price = np.take_along_axis(np.take_along_axis(ways, order, axis=2), first, axis=2)[..., 0]
-    price = np.minimum(price, ways[:, :, servers])
+    ways = _ways(costs, price_s, price_j)
+    price_s, price_j = _of_limits(costs, price_s, price_j)
     earned = np.einsum("im,imj->jm", arrivals, np.maximum(0.0, price[:, :, None] - ways[:, :, :servers]))
     joules = np.broadcast_to(price_j[:, None] * costs.load_j, earned.shape)
     demand = float((arrivals * price).sum())
@@ -226,6 +257,45 @@ def cut(
     )
     rounding = 4 * (arrivals.size + servers + 20) * 2.0**-53 * (demand + limits + float(earned.sum() + joules.sum()))
     return demand - limits - rounding, earned, joules
+
+
+def relaxed_prices(instance: DeploymentInstance, control: Control) -> Prices | None:
+    """Prices that prove what Benders' linear master does, or more; None if there was no time for a master.
+
+    A slot's cuts are paid for in parts w that add up to one, its floor (all requests their cheapest way, with no prices
+    of limits) taking the rest. The dual function is concave in the prices, so at the average of the cuts' prices with
+    weights w, and the master's multipliers of disk and GPU memory, it is no less than the master's value. It is a bound
+    at any prices, these or others.
+    """
+    costs = Costs.of(instance)
+    oracle = _Slots(instance, costs)
+    oracle.kept = []
+    master = Master(oracle.program, relaxed=True, cuts_at_most=RELAXED_ROUNDS * len(oracle.slots))
+    nothing = np.zeros(instance.shape)
+    solve_benders(
+        master, lambda x, within: oracle.ask(x[oracle.stored], x[oracle.loaded], within),
+        oracle.point(nothing, nothing, np.zeros(len(oracle.slots))), lambda upper: RELAXED_GAP * abs(upper), control,
+        mix=MIX, rounds=RELAXED_ROUNDS, lower=oracle.floor,
+        report=lambda number, _, lower: control.report(f"certificate: Benders, round {number}", lower_bound=lower),
+    )  # fmt: skip
+    if master.outcome is None or master.outcome.row_duals is None:
+        return None
+    duals = master.outcome.row_duals
+    paid = np.maximum(duals[master.own_rows :], 0.0) / oracle.unit
+    slots, servers, _ = instance.shape
+    demand, gpu_s, energy_j = np.zeros(instance.shape), np.zeros((slots, servers)), np.zeros((slots, servers))
+    weight = np.zeros(slots)
+    # The last ones that were made were not added.
+    for part, (t, price, price_s, price_j) in zip(paid.tolist(), oracle.kept, strict=False):
+        weight[t] += part
+        demand[t] += part * price
+        gpu_s[t] += part * price_s
+        energy_j[t] += part * price_j
+    demand += np.maximum(0.0, 1.0 - weight)[:, None, None] * costs.serve.min(axis=2)
+    over = np.maximum(1.0, weight)  # a slot whose cost is at its upper end
+    rows = {block.name: slice(block.start, block.start + block.size) for block in master.program.rows}
+    room = [np.maximum(-duals[rows[name]], 0.0).reshape(slots, servers) for name in ("storage", "gpu_memory")]
+    return Prices(demand / over[:, None, None], gpu_s / over[:, None], energy_j / over[:, None], *room)
 
 
 def benders(task: Task) -> Found:

@@ -115,16 +115,26 @@ class Episode:
         Raises
         ------
         InputError
-            If the instance's numbers are so large that the objective would overflow.
+            If the instance's numbers are so large that the objective or a signal-to-noise ratio would overflow.
 
         """
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             episode = cls._of(instance)
+            strongest = {
+                "uplink_gain": np.max(episode.user_power_w, initial=0.0) * episode.uplink_gain.max(initial=0.0),
+                "downlink_gain": episode.power_w * episode.downlink_gain.max(initial=0.0),
+            }
+            noise = episode.noise_w_per_hz * np.array([episode.uplink_hz, episode.downlink_hz])
+            ratios = np.array(list(strongest.values())) / noise
             dearest = episode.cloud.sum() + episode.model.size * abs(episode.curves.vertex_cost).max()
             most = dearest + episode.frames * episode.switch.sum()
         if not most < 1e250:
             words = "its numbers are so large that the objective would overflow; choose other units"
             raise InputError(instance.name, [words])
+        for name, ratio in zip(strongest, ratios, strict=True):
+            if not ratio < 1e250:
+                words = "signal over noise in the whole band must be at most 1e250; choose a smaller gain or power"
+                raise InputError(instance.name, [f"requests.{name}: {words}"])
         return episode
 
     @classmethod
