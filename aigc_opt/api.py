@@ -319,7 +319,7 @@ def _read_solution(
 
     An npz alone means what a JSON beside it would that names it.
     """
-    data = {"npz": Path(path).name} if _is_bare_npz(path, instance) else read_json(path, SOLUTION_BYTES)
+    data: dict[str, Any] = {"npz": Path(path).name} if _is_bare_npz(path, instance) else read_json(path, SOLUTION_BYTES)
     if not is_result(data):
         if (kind := data.get("format")) is not None:
             what = "an instance" if kind == FORMAT else f"of format {describe(kind)}"

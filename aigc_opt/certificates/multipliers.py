@@ -137,7 +137,9 @@ def offloading_lagrangian(instance: OffloadingInstance, control: Control) -> Mul
     from aigc_opt.problems.offloading.interval import Interval
     from aigc_opt.problems.offloading.tables import build_tables
 
-    tables = build_tables(instance)
+    tables = build_tables(instance, control)
+    if tables.stopped is not None:
+        return None
     found = prices(tables, Interval(tables, control, 0.0), 1e-9)
     return {"ghz": (np.maximum(found.mu, 0.0) * tables.unit).tolist()}
 

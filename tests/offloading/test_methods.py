@@ -22,11 +22,12 @@ from aigc_opt.problems.offloading.alternation import alternate_from
 from aigc_opt.problems.offloading.choices import OUTSIDE, total_cost
 from aigc_opt.problems.offloading.heuristics import Points, fixed_steps
 from aigc_opt.problems.offloading.interval import Interval
+from aigc_opt.problems.offloading.local_search import _best_of_each
 from aigc_opt.problems.offloading.prices import START_PRICE, evaluate, first_prices
 from aigc_opt.problems.offloading.relaxation import relax
 from aigc_opt.problems.offloading.rounding import packing, repair
 from aigc_opt.problems.offloading.sets import improve
-from aigc_opt.problems.offloading.tables import _beaten, build_tables
+from aigc_opt.problems.offloading.tables import _beaten, build_tables, everybody_alone
 from tests.conftest import changed
 from tests.offloading.tiny import FAMILIES, optimum, tiny
 
@@ -446,3 +447,74 @@ def test_an_interval_without_a_point_is_not_closed():
     interval = Interval(build_tables(tiny(0)), Control(), 1e-4)
     interval.offer("a bound", bound=1.0)
     assert not interval.closed and not interval.finished
+
+
+@pytest.mark.parametrize("prune", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_tables_are_the_same_in_blocks_of_any_size(seed, prune, monkeypatch):
+    instance = tiny(seed)
+    whole = build_tables(instance, prune=prune)
+    monkeypatch.setattr("aigc_opt.problems.offloading.tables.BLOCK", 1)
+    rows = build_tables(instance, prune=prune)
+    for field in dataclasses.fields(whole):
+        np.testing.assert_equal(getattr(rows, field.name), getattr(whole, field.name))
+
+
+class _StopsAfter:
+    """A clock that says stop from its so-manieth question on."""
+
+    def __init__(self, questions: int):
+        self.questions = questions
+
+    @property
+    def stop(self):
+        self.questions -= 1
+        return "time" if self.questions < 0 else None
+
+
+def test_tables_stop_with_what_is_outside_the_servers(monkeypatch, examples):
+    monkeypatch.setattr("aigc_opt.problems.offloading.tables.BLOCK", 1)
+    instance = aigc_opt.load(examples / "offloading-small.json")
+    whole = build_tables(instance)
+    assert whole.stopped is None and len(whole.user)
+    cut = build_tables(instance, _StopsAfter(2))
+    assert cut.stopped == "time" and not len(cut.user) and not cut.start.any()
+    np.testing.assert_array_equal(cut.outside_cost * cut.unit, whole.outside_cost * whole.unit)
+
+
+def test_what_tables_without_columns_prove_is_below_the_optimum():
+    """With one user and one server it often is the optimum, so that 1e-4 more would be above it."""
+    met = 0
+    for seed in range(60):
+        instance = tiny(seed, 1, 1) if seed % 2 else tiny(seed)
+        least, tables = optimum(instance), build_tables(instance, _StopsAfter(0))
+        if least is None or math.isinf(least):
+            continue
+        bound = tables.unit * everybody_alone(tables) / tables.users
+        assert bound <= least + 1e-9 * max(1.0, abs(least))
+        met += bound >= least - 1e-9 * max(1.0, abs(least))
+    assert met >= 10
+
+
+@pytest.mark.parametrize("method", ["decomposition", "outer-approximation", "alternating", "greedy-deadline"])
+def test_a_limit_within_the_tables_gives_a_point_and_no_false_bound(method, examples, optima):
+    result = aigc_opt.solve(examples / "offloading-small.json", method, time_limit=1e-9)
+    assert result.limit == "time" and result.lower_bound is not None
+    assert result.lower_bound <= optima["offloading-small"] * (1 + 1e-9)
+    assert result.objective is None or result.objective >= optima["offloading-small"] * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("sizes", [(1, 7), (3, 1000)])
+def test_candidates_are_the_same_however_many_are_sorted_at_once(sizes, monkeypatch):
+    random = np.random.default_rng(0)
+    key, change = random.integers(0, 4, 500), random.integers(0, 50, 500) / 7  # with ties
+    candidates = np.flatnonzero(change > 1)
+    found = []
+    for size in sizes:
+        monkeypatch.setattr("aigc_opt.problems.offloading.local_search.SORTED", size)
+        found.append(_best_of_each(key, change, candidates, 6, Control()))
+    order = candidates[np.argsort(change[candidates], kind="stable")]
+    for s in range(4):
+        np.testing.assert_array_equal(found[0][key[found[0]] == s], order[key[order] == s][:6])
+    np.testing.assert_array_equal(*found)
+    assert not len(_best_of_each(key, change, candidates, 6, _StopsAfter(0)))

@@ -24,11 +24,14 @@ from aigc_opt.problems.offloading.prices import evaluate, first_prices, raise_pr
 from aigc_opt.problems.offloading.relaxation import Relaxation, relax
 from aigc_opt.problems.offloading.rounding import crowded, packing, repair, round_off
 from aigc_opt.problems.offloading.sets import improve
-from aigc_opt.problems.offloading.tables import Tables, build_tables
+from aigc_opt.problems.offloading.tables import Tables, build_tables, everybody_alone
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.program import LinearProgram
 from aigc_opt.result import Limit, Proof
 from aigc_opt.solvers import Answer
+
+TABLES_SHARE = 0.3
+"""Share of the time for making tables: as much goes by until they are put together, and prices first evaluated."""
 
 FEW_TASKS = 8
 """Up to so many tasks a server, sets of tasks bound and choose better than the whole program."""
@@ -48,6 +51,22 @@ LARGE = 50_000
 def infeasible(lines: tuple[str, ...], proof: Proof) -> Found:
     """Return the result of a method that proved that there is no point."""
     return Found(None, None, proof, None, lines)
+
+
+def begin(task: Task, prune: bool = True) -> tuple[Interval, Found | None]:
+    """Return an interval about which nothing is known yet, and what a method gives where that is all there is.
+
+    Where the tables were not done in their share of the time that is the point with everybody outside the servers, if
+    there is one, and each user's cheapest way with the fastest server and the best channel to themselves.
+    """
+    tables = build_tables(task.instance, task.control.part(TABLES_SHARE), prune)
+    interval = Interval(tables, task.control, task.gap)
+    if tables.stopped is not None:
+        interval.offer("outside options", np.full(tables.users, OUTSIDE))
+        interval.offer("everybody alone", bound=everybody_alone(tables))
+        return interval, interval.found(tables.stopped)
+    stuck = unservable(tables)
+    return interval, infeasible(stuck, Proof.ENUMERATION) if stuck else None
 
 
 def prices(tables: Tables, interval: Interval, tolerance: float) -> Relaxation:
@@ -94,11 +113,10 @@ def decompose(task: Task) -> Found:
     shares come close. What is left is closed by sets of tasks where servers hold few, and otherwise by the compact
     program over the columns that reduced costs leave.
     """
-    control, rng = task.control, np.random.Generator(np.random.PCG64(task.seed))
-    tables = build_tables(task.instance)
-    interval = Interval(tables, control, task.gap)
-    if stuck := unservable(tables):
-        return infeasible(stuck, Proof.ENUMERATION)
+    interval, over = begin(task)
+    if over is not None:
+        return over
+    control, tables, rng = task.control, interval.tables, np.random.Generator(np.random.PCG64(task.seed))
     if not len(tables.user):
         # Nobody gains from a server: each user's best option outside is the optimum.
         interval.offer("outside options", np.full(tables.users, OUTSIDE))
@@ -169,11 +187,10 @@ def outer_approximation(task: Task) -> Found:
     It starts from tangents around one common price and from packed minimum shares, and uses neither the decomposition's
     prices nor its fixing: what it proves, it proves by itself.
     """
-    control = task.control
-    tables = build_tables(task.instance)
-    interval = Interval(tables, control, task.gap)
-    if stuck := unservable(tables):
-        return infeasible(stuck, Proof.ENUMERATION)
+    interval, over = begin(task)
+    if over is not None:
+        return over
+    control, tables = task.control, interval.tables
     mu = first_prices(tables, control)
     interval.offer("one common price", bound=evaluate(tables, mu).value)
     answer, start = packing(tables, control)
@@ -192,11 +209,10 @@ def outer_approximation(task: Task) -> Found:
 
 def bound(task: Task) -> Found:
     """Only a lower bound: D at the best prices."""
-    tables = build_tables(task.instance)
-    interval = Interval(tables, task.control, 0.0)
-    if stuck := unservable(tables):
-        return infeasible(stuck, Proof.ENUMERATION)
-    prices(tables, interval, 1e-9)
+    interval, over = begin(task)
+    if over is not None:
+        return replace(over, solution=None)
+    prices(interval.tables, interval, 1e-9)
     return interval.found(task.control.stop)
 
 

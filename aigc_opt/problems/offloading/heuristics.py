@@ -16,7 +16,7 @@ from aigc_opt.control import Control
 from aigc_opt.problems.offloading.choices import ON_DEVICE, TURNED_AWAY, assigned
 from aigc_opt.problems.offloading.shares import TIGHT, divide
 from aigc_opt.problems.offloading.solution import OffloadingSolution
-from aigc_opt.problems.offloading.tables import SLACK, Tables
+from aigc_opt.problems.offloading.tables import Tables, blocks, least_shares
 
 UNPLACED = -9
 
@@ -63,10 +63,9 @@ class Points:
 
     def __init__(self, tables: Tables):
         self.tables = tables
-        with np.errstate(divide="ignore", invalid="ignore"):
-            least = tables.work[:, None, :] / tables.slack[:, :, None]
-        possible = (tables.slack[:, :, None] > 0) & (least <= tables.capacity[None, :, None] * (1 + SLACK))
-        self.least = np.where(possible, least, np.inf)
+        self.least = np.empty((tables.users, tables.servers, len(tables.grid)))
+        for block in blocks(tables.users, tables.servers * len(tables.grid)):
+            self.least[block] = least_shares(tables.work[block], tables.slack[block], tables.capacity)
 
     def fits(self, n: int, left: np.ndarray) -> np.ndarray:
         """Whether user n's least shares (E, S) are left (E,); tasks that fill a server exactly fit, as in `settle`."""

@@ -20,12 +20,15 @@ from aigc_opt.control import Control
 from aigc_opt.problems.offloading.choices import OUTSIDE
 from aigc_opt.problems.offloading.prices import column_costs
 from aigc_opt.problems.offloading.shares import batch_costs, divide
-from aigc_opt.problems.offloading.tables import Tables
+from aigc_opt.problems.offloading.tables import Tables, blocks
 
 WIDTH = 30
 """Candidates looked at in a round: this many a server for a part of a pair, a few times as many single moves."""
 
 ROUNDS = 400
+
+SORTED = 2**20
+"""Candidates that are sorted at once, between looks at the clock."""
 
 Move = tuple[float, list[tuple[int, int]]]
 """Exact change of the total cost, and the (user, new column) of each part."""
@@ -146,9 +149,9 @@ def descend(
         if control.stop is not None:
             break
         options = _options(state)
-        if state.apply(_single_moves(state, options, width, tolerance)):
+        if state.apply(_single_moves(state, options, width, tolerance, control)):
             continue
-        if not state.apply(_pair_moves(state, options, width, tolerance)):
+        if not state.apply(_pair_moves(state, options, width, tolerance, control)):
             break
     return state.choice
 
@@ -179,11 +182,24 @@ def _first_of_each(key: np.ndarray, most: int) -> np.ndarray:
     return rank < most
 
 
-def _single_moves(state: _State, options: _Options, width: int, tolerance: float) -> list[Move]:
+def _best_of_each(
+    key: np.ndarray, change: np.ndarray, candidates: np.ndarray, most: int, control: Control
+) -> np.ndarray:
+    """Candidates in the order of their change, `most` of each key; of those looked at before `control` says stop."""
+    best = candidates[:0]
+    for block in blocks(len(candidates), 1, SORTED):
+        if control.stop is not None:
+            break
+        best = np.concatenate([best, candidates[block]])
+        best = best[np.argsort(change[best], kind="stable")]
+        best = best[_first_of_each(key[best], most)]
+    return best
+
+
+def _single_moves(state: _State, options: _Options, width: int, tolerance: float, control: Control) -> list[Move]:
     """Exact changes of the single moves that may gain."""
     likely = np.flatnonzero(options.change < -tolerance)
-    likely = likely[np.argsort(options.change[likely], kind="stable")]
-    likely = likely[_first_of_each(options.target[likely], 3 * width)]
+    likely = _best_of_each(options.target, options.change, likely, 3 * width, control)
     n, c = options.user[likely], options.column[likely]
     i, j = options.source[likely], options.target[likely]
     delta = state.fixed_cost(n, c) - state.fixed_cost(n, state.choice[n])
@@ -196,16 +212,16 @@ def _single_moves(state: _State, options: _Options, width: int, tolerance: float
     return [(d, [(a, b)]) for d, a, b in zip(delta.tolist(), n.tolist(), c.tolist(), strict=True) if d < -tolerance]
 
 
-def _pair_moves(state: _State, options: _Options, width: int, tolerance: float) -> list[Move]:
+def _pair_moves(state: _State, options: _Options, width: int, tolerance: float, control: Control) -> list[Move]:
     """Exact changes of pair moves that may gain: one user enters j, another one leaves it."""
     servers = state.tables.servers
     change = options.change
     moving = np.flatnonzero(np.isfinite(change) & (options.target != options.source))
-    moving = moving[np.argsort(change[moving], kind="stable")]
-    target, source = options.target[moving], options.source[moving]
+    entering = _best_of_each(options.target, change, moving, width, control)
+    leaving = _best_of_each(options.source, change, moving, width, control)
     through, first, second = [], [], []
     for s in range(servers):
-        enter, leave = moving[np.flatnonzero(target == s)[:width]], moving[np.flatnonzero(source == s)[:width]]
+        enter, leave = entering[options.target[entering] == s], leaving[options.source[leaving] == s]
         a, b = np.repeat(enter, len(leave)), np.tile(leave, len(enter))
         bound = change[a] + change[b]
         good = np.flatnonzero(bound < -tolerance)

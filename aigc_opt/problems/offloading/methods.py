@@ -11,13 +11,10 @@ from aigc_opt.control import Control
 from aigc_opt.problems.offloading import heuristics
 from aigc_opt.problems.offloading.alternation import alternating
 from aigc_opt.problems.offloading.choices import ON_DEVICE, TURNED_AWAY
-from aigc_opt.problems.offloading.decomposition import decompose, infeasible, outer_approximation, prices
+from aigc_opt.problems.offloading.decomposition import begin, decompose, infeasible, outer_approximation, prices
 from aigc_opt.problems.offloading.heuristics import Point, Points, solution_of_point
-from aigc_opt.problems.offloading.infeasible import unservable
-from aigc_opt.problems.offloading.interval import Interval
 from aigc_opt.problems.offloading.rounding import crowded, packing
 from aigc_opt.problems.offloading.solution import LOCAL
-from aigc_opt.problems.offloading.tables import build_tables
 from aigc_opt.problems.problem import Found, Task
 from aigc_opt.result import Proof
 from aigc_opt.scip import ScipOutcome, Values, require_scip, solve_with_scip
@@ -32,9 +29,10 @@ def heuristic(make: Callable[[Points, Control, int], Point | None]) -> Callable[
 
     def method(task: Task) -> Found:
         # Unpruned: a policy may well choose what no optimum does.
-        tables = build_tables(task.instance, prune=False)
-        if stuck := unservable(tables):
-            return infeasible(stuck, Proof.ENUMERATION)
+        interval, over = begin(task, prune=False)
+        if over is not None:
+            return over
+        tables = interval.tables
         point = make(Points(tables), task.control, task.seed)
         solution = None if point is None else solution_of_point(tables, point)
         if point is not None:
@@ -44,7 +42,9 @@ def heuristic(make: Callable[[Points, Control, int], Point | None]) -> Callable[
             return infeasible(crowded(tables, task.control.part(most_s=30.0)), Proof.SOLVER)
         if not task.bound:
             return Found(solution, limit=limit)
-        interval = Interval(build_tables(task.instance), task.control, task.gap)
+        interval, over = begin(task)
+        if over is not None:
+            return replace(over, solution=solution)
         prices(interval.tables, interval, BOUND_TOLERANCE)
         return replace(interval.found(limit or task.control.stop), solution=solution)
 
@@ -61,9 +61,10 @@ def exact(task: Task) -> Found:
         return outer_approximation(task)
     require_scip()
     control = task.control
-    tables = build_tables(task.instance, prune=False)
-    if stuck := unservable(tables):
-        return infeasible(stuck, Proof.ENUMERATION)
+    interval, over = begin(task, prune=False)
+    if over is not None:
+        return over
+    tables = interval.tables
 
     def news(outcome: ScipOutcome) -> None:
         control.report("SCIP", lower_bound=outcome.bound)

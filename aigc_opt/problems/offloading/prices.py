@@ -20,7 +20,7 @@ import numpy as np
 
 from aigc_opt.control import Control
 from aigc_opt.decomposition.lagrangian import SmoothDual, smooth_ascent
-from aigc_opt.problems.offloading.tables import Tables
+from aigc_opt.problems.offloading.tables import Tables, blocks
 
 TEMPERATURES = (0.08, 0.025, 0.008, 0.0025)
 """Of the soft minimum, in units of a user's mean cost."""
@@ -54,11 +54,15 @@ class Priced:
 
 def column_costs(tables: Tables, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return ``base + phi(mu_i)`` and the share that attains it (GHz), for each column; mu has shape (E,)."""
-    price = mu[tables.server]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(tables.sigma > 0, tables.sigma / np.sqrt(price), 0.0)
-    share = np.clip(share, tables.f_min, tables.capacity[tables.server])
-    return tables.base + tables.sigma * tables.sigma / share + price * share, share
+    cost, share = np.empty(len(tables.user)), np.empty(len(tables.user))
+    for block in blocks(len(tables.user), 1):
+        sigma, server = tables.sigma[block], tables.server[block]
+        price = mu[server]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            wish = np.where(sigma > 0, sigma / np.sqrt(price), 0.0)
+        share[block] = np.clip(wish, tables.f_min[block], tables.capacity[server])
+        cost[block] = tables.base[block] + sigma * sigma / share[block] + price * share[block]
+    return cost, share
 
 
 def best_options(tables: Tables, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

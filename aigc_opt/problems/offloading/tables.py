@@ -13,12 +13,14 @@ option. All costs here are totals in units of `Tables.unit`; the file's objectiv
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aigc_opt.control import require_memory
+from aigc_opt.control import Control, require_memory
 from aigc_opt.instance.offloading import OffloadingInstance
+from aigc_opt.result import Limit
 
 SLACK = 1e-12
 """Relative slack in favour of what is possible: a bound stays valid, and the checker's tolerance is 1e-6."""
@@ -31,6 +33,11 @@ BYTES_A_COLUMN, BYTES_A_KEPT_COLUMN = 35.0, 75.0
 
 BYTES_AN_OPTION = 35.0
 """Memory of a pair of user and steps: work, loss, and cost and time on the own device with what they are made of."""
+
+BLOCK = 2**16
+"""Entries of an array that are worked on at once: they stay in the processor's cache, and the clock is seen."""
+
+_COLUMN_ARRAYS = {"user": int, "server": int, "step": int, "base": float, "sigma": float, "f_min": float}
 
 REJECT, NOWHERE = -1, -2
 """Values of `Tables.outside_step` of a user whose outside option is rejection, and who has none."""
@@ -71,6 +78,9 @@ class Tables:
         What it costs, see above.
     start : ndarray of int, shape (N + 1,)
         Columns of user n are ``start[n]:start[n + 1]``.
+    stopped : Limit or None
+        What cut the making of columns short: then there are none, and only outside options are known, so that the
+        tables make points and prove nothing.
 
     """
 
@@ -95,6 +105,7 @@ class Tables:
     sigma: np.ndarray
     f_min: np.ndarray
     start: np.ndarray
+    stopped: Limit | None = None
 
     @property
     def users(self) -> int:
@@ -135,12 +146,14 @@ class Tables:
         )
 
 
-def build_tables(instance: OffloadingInstance, prune: bool = True) -> Tables:
+def build_tables(instance: OffloadingInstance, control: Control | None = None, prune: bool = True) -> Tables:
     """Make the tables of an instance.
 
     Parameters
     ----------
     instance : OffloadingInstance
+    control : Control, optional
+        Polled while columns are made; where it says stop there are none, see `Tables.stopped`.
     prune : bool
         Leave out columns that some optimal point does without: those that cost no less than the user's outside option
         even with the whole server to themselves (moving the user outside frees a share and costs no more), and step
@@ -183,25 +196,66 @@ def build_tables(instance: OffloadingInstance, prune: bool = True) -> Tables:
     outside_step = np.where(rejecting, REJECT, outside_step)
 
     slack, fixed = _transfers(instance, weight, model, position)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        f_min = work[:, None, :] / slack[:, :, None]
-    keep = (slack[:, :, None] > 0) & (f_min <= capacity[None, :, None] * (1 + SLACK))
-    if prune and keep.size:
-        keep &= ~_beaten(model_work, model_loss)[model][:, None, :]
-        with np.errstate(invalid="ignore"):
-            alone = fixed[:, :, None] + loss[:, None, :] + (rate[:, None] * work)[:, None, :] / capacity[None, :, None]
-            keep &= alone < outside_cost[:, None, None]
-    user, server, step = np.nonzero(keep)
+    kept = np.ones(model_work.shape, bool) if not prune else ~_beaten(model_work, model_loss)
+    parts: dict[str, list[np.ndarray]] = {name: [np.zeros(0, kind)] for name, kind in _COLUMN_ARRAYS.items()}
+    stopped = None
+    for block in blocks(shape[0], shape[1] * len(grid)):
+        stopped = None if control is None else control.stop
+        if stopped is not None:
+            break
+        least = least_shares(work[block], slack[block], capacity)
+        keep = np.isfinite(least) & kept[model[block], None]
+        if prune:
+            alone = (rate[block, None] * work[block])[:, None] / capacity[:, None]
+            alone += fixed[block, :, None]
+            alone += loss[block, None]
+            keep &= alone < outside_cost[block, None, None]
+        user, server, step = np.nonzero(keep)
+        f_min = np.minimum(least[keep], capacity[server])
+        user += block.start
+        base, sigma = fixed[user, server] + loss[user, step], np.sqrt(rate[user] * work[user, step])
+        for name, values in zip(parts, (user, server, step, base, sigma, f_min), strict=True):
+            parts[name].append(values)
+    # Each array's blocks go when it is whole: all of them twice would be too much memory.
+    columns_of = {name: np.concatenate(parts.pop(name)[: 1 if stopped else None]) for name in _COLUMN_ARRAYS}
     tables = Tables(
         instance, 1.0, grid, work, loss, slack, fixed, rate, local_cost, local_time, penalty,
         outside_cost, outside_step,
-        capacity, user, server, step,
-        base=fixed[user, server] + loss[user, step],
-        sigma=np.sqrt(rate[user] * work[user, step]),
-        f_min=np.minimum(f_min[user, server, step], capacity[server]) if servers else np.zeros(0),
-        start=np.searchsorted(user, np.arange(shape[0] + 1)),
+        capacity, **columns_of, start=np.searchsorted(columns_of["user"], np.arange(shape[0] + 1)), stopped=stopped,
     )  # fmt: skip
     return _in_units(tables) if prune else tables
+
+
+def everybody_alone(tables: Tables) -> float:
+    """Lower bound without columns: each user outside, or on the fastest server, all of it theirs, by the best channel.
+
+    Each part of a column's cost is no less than here: ``base`` = transfers and loss, and ``sigma^2 / f`` with
+    f <= capacity. So no option of a user costs less, and no point less than the sum; what is taken off covers the
+    rounding.
+    """
+    cost = tables.outside_cost
+    if tables.servers:
+        inside = (tables.loss + tables.rate[:, None] * tables.work / tables.capacity.max()).min(axis=1)
+        cost = np.minimum(cost, tables.fixed.min(axis=1) + inside)
+    return float(cost.sum() - 1e-12 * abs(cost).sum()) if np.isfinite(cost).all() else -math.inf
+
+
+def blocks(rows: int, width: int, most: int | None = None) -> Iterator[slice]:
+    """Divide rows of `width` entries into runs of `most` entries, by default of `BLOCK`, but a row at least."""
+    size = max(1, (most or BLOCK) // max(1, width))
+    for first in range(0, rows, size):
+        yield slice(first, min(first + size, rows))
+
+
+def least_shares(work: np.ndarray, slack: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """Least speeds (N, E, S) in GHz that deadlines ask for, inf where the place is impossible.
+
+    Of work (N, S), seconds left after transfers (N, E), and servers' speeds (E,).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        least = work[:, None, :] / slack[:, :, None]
+    least[~((slack[:, :, None] > 0) & (least <= capacity[:, None] * (1 + SLACK)))] = np.inf
+    return least
 
 
 def _in_units(tables: Tables) -> Tables:
@@ -211,7 +265,9 @@ def _in_units(tables: Tables) -> Tables:
     power leaves costs and their square roots exact, so that a problem in other units is solved by the same numbers.
     """
     least = tables.outside_cost.copy()
-    np.minimum.at(least, tables.user, tables.base + tables.sigma**2 / tables.capacity[tables.server])
+    for block in blocks(len(tables.user), 1):
+        alone = tables.base[block] + tables.sigma[block] ** 2 / tables.capacity[tables.server[block]]
+        np.minimum.at(least, tables.user[block], alone)
     dearest = float(abs(least[np.isfinite(least)]).max(initial=0.0))
     if dearest == 0.0 or 1.0 / ORDINARY < dearest < ORDINARY:
         return tables
