@@ -15,8 +15,8 @@ from typing import Any
 
 from aigc_opt.control import Control, Progress
 from aigc_opt.errors import Fault, InputError, SolverError
-from aigc_opt.instance.base import Instance
-from aigc_opt.instance.fields import is_real
+from aigc_opt.instance.base import FORMAT, Instance
+from aigc_opt.instance.fields import describe, is_real
 from aigc_opt.instance.files import SOLUTION_BYTES, loaded, read_json, write_text
 from aigc_opt.problems.problem import Found, Problem, Task, problem_of
 from aigc_opt.result import (
@@ -195,7 +195,8 @@ def check(instance: Instance | str | os.PathLike[str], solution: Solution | Resu
     ----------
     instance : Instance or path
     solution : solution, Result or path
-        A file may hold a bare solution or a result; a result's own numbers are checked too (violation ``record``).
+        A file may hold a bare solution (JSON, or an npz) or a result; a result's own numbers are checked too
+        (violation ``record``).
 
     Raises
     ------
@@ -243,7 +244,7 @@ def load_result(path: str | os.PathLike[str], instance: Instance | str | os.Path
 
 
 def load_solution(path: str | os.PathLike[str], instance: Instance | str | os.PathLike[str]) -> Solution:
-    """Read the solution of a file that holds a bare solution or a result.
+    """Read the solution of a file: a bare solution (JSON, or an npz), or a result.
 
     Raises
     ------
@@ -293,12 +294,36 @@ def _faults_of_limits(time_limit: float | None, seed: int) -> list[str]:
     return faults
 
 
+def _is_bare_npz(path: str | os.PathLike[str], instance: Instance) -> bool:
+    """Whether a file of decisions is an npz by its ending.
+
+    Raises
+    ------
+    InputError
+        If it is, but not there, or the instance is of a problem whose solutions are no arrays.
+
+    """
+    if Path(path).suffix != ".npz":
+        return False
+    if instance.problem != "two_timescale":
+        raise InputError(str(path), [f"is an npz, but decisions of {instance.problem} are a JSON file"])
+    if not Path(path).exists():
+        raise InputError(str(path), ["there is no such file"])
+    return True
+
+
 def _read_solution(
     path: str | os.PathLike[str], instance: Instance, problem: Problem
 ) -> tuple[Solution, dict[str, Any] | None]:
-    """Return the solution of a file and, where the file is a result, its parsed JSON."""
-    data = read_json(path, SOLUTION_BYTES)
+    """Return the solution of a file and, where the file is a result, its parsed JSON.
+
+    An npz alone means what a JSON beside it would that names it.
+    """
+    data: dict[str, Any] = {"npz": Path(path).name} if _is_bare_npz(path, instance) else read_json(path, SOLUTION_BYTES)
     if not is_result(data):
+        if (kind := data.get("format")) is not None:
+            what = "an instance" if kind == FORMAT else f"of format {describe(kind)}"
+            raise InputError(str(path), [f"is {what}, expected a solution (decisions) or a result"])
         return problem.read_solution(data, instance, str(path)), None
     faults = list(result_faults(data, instance))
     point = None

@@ -174,8 +174,9 @@ def _check(arguments: argparse.Namespace) -> int:
     from aigc_opt import api
     from aigc_opt.instance.files import SOLUTION_BYTES, read_json
 
-    if read_json(arguments.solution, SOLUTION_BYTES).get("format") == "aigc-opt/certificate":
-        return _check_certificate(arguments)
+    if Path(arguments.solution).suffix != ".npz":
+        if read_json(arguments.solution, SOLUTION_BYTES).get("format") == "aigc-opt/certificate":
+            return _check_certificate(arguments)
     checked = api.check(arguments.instance, arguments.solution)
     if arguments.json:
         print(json.dumps(checked.to_dict(), indent=1))
@@ -463,7 +464,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
 
     check = command("check", _check, "Check anybody's solution, result or certificate against an instance.")
     check.add_argument("instance", metavar="INSTANCE")
-    check.add_argument("solution", metavar="FILE", help="a solution, a result or a certificate")
+    check.add_argument("solution", metavar="FILE", help="a solution (JSON, npz), a result or a certificate")
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     generate = command("generate", _generate, "Make an instance of a seeded family.")

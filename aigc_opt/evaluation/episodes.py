@@ -116,6 +116,7 @@ class Episodes:
         self.states: np.ndarray | None = None
         self.two_timescale = isinstance(instance, TwoTimescaleInstance)
         self.brought: dict[str, Any] = {}
+        self.recorded: list[Decisions] = []
         if isinstance(instance, TwoTimescaleInstance):
             self.station = Station(instance)
         make = self._two_timescale if self.two_timescale else self._one_shot
@@ -143,6 +144,25 @@ class Episodes:
                 continue
             with _faults_of(name, self.setting.seed), _randomness_kept():
                 self._one_frame(Rollout(self.station, self.slots, self.states), policy, self.setting.strict, name)
+
+    def read_decisions(self, number: int) -> None:
+        """Read the decisions made elsewhere of so many episodes, before long work; they are read again when played.
+
+        Raises
+        ------
+        InputError
+            If some are missing, malformed, or of another episode.
+
+        """
+        seeds = range(self.setting.seed, self.setting.seed + number)
+        for decisions in self.recorded:
+            decisions.files(seeds)
+        for seed in seeds if self.recorded else ():
+            instance = self.setting.instance
+            if isinstance(instance, TwoTimescaleInstance) and instance.process is not None:
+                instance = sample(instance, seed)
+            for decisions in self.recorded:
+                load_solution(decisions.of(seed), instance)
 
     def play(self, number: int) -> dict[str, Any]:
         """Play an episode with every policy.
@@ -203,7 +223,6 @@ class Episodes:
         if isinstance(spec, str) and is_path(spec):
             found = decisions_or_act(spec)
             if isinstance(found, Decisions):
-                found.of(self.setting.seed)  # a folder without any is refused before anything is computed
                 return self._recorded(found)
             if isinstance(found, AgentFolder):
                 agent = self.brought[name] = found.policy(station, self.setting.seed)
@@ -215,6 +234,8 @@ class Episodes:
         return lambda instance, seed, result: self._roll(two_timescale_policy(found, station, name), strict, name)
 
     def _recorded(self, decisions: Decisions) -> Callable[[Instance, int, Result], Played]:
+        self.recorded.append(decisions)
+
         def play(instance: Instance, seed: int, result: Result) -> Played:
             solution = load_solution(decisions.of(seed), instance)
             if not isinstance(solution, TwoTimescaleSolution):

@@ -24,7 +24,7 @@ from aigc_opt.evaluation.report import Report, make_report
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.files import loaded, write_text
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
-from aigc_opt.policies.load import imported, is_path, path_in
+from aigc_opt.policies.load import files_of, imported, is_path
 
 EPISODES = 100
 """Episodes of a process, unless told otherwise."""
@@ -89,7 +89,9 @@ def evaluate(
     if faults:
         raise InputError("evaluate", faults)
     setting = Setting(instance, named, seed, strict, time_limit)
-    Episodes(setting).try_policies()  # what is wrong with a policy is said at once
+    tried = Episodes(setting)  # what is wrong with a policy is said at once
+    tried.read_decisions(number)
+    tried.try_policies()
     notes = _Journal(journal, _key(setting)) if journal is not None else None
     records: dict[int, dict[str, Any]] = {} if notes is None else notes.records(number)
     say = say or (lambda line: None)
@@ -260,9 +262,7 @@ def _key(setting: Setting) -> str:
     for name, spec in setting.policies.items():
         words.append([name, spec if isinstance(spec, str) else repr(type(spec))])
         if isinstance(spec, str) and is_path(spec):
-            place = path_in(spec)
-            files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
-            words += [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+            words += [hashlib.sha256(file.read_bytes()).hexdigest() for file in files_of(spec)]
         else:
             words += _modules(spec)
     digest.update(json.dumps(words).encode())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from aigc_opt.envs.actions import raw_grants_of, slot_action_size
 from aigc_opt.envs.station import Grants, Station
 from aigc_opt.envs.views import FrameView, SlotView
 from aigc_opt.errors import InputError, MissingSolverError
+from aigc_opt.instance.files import SOLUTION_BYTES, npz_beside, read_json
 from aigc_opt.policies.learned import ENDINGS, Act, act_of, choice, probe
 from aigc_opt.policies.two_timescale import Popular
 from aigc_opt.problems.two_timescale.enumeration import feasible_caches
@@ -33,6 +34,10 @@ NUMBERED_CACHES = 4096
 """With at most so many feasible caches a network may choose one by its number."""
 
 
+DECISIONS = (".json", ".npz")
+"""Endings of files of decisions."""
+
+
 @dataclass(frozen=True)
 class Decisions:
     """A file of decisions made elsewhere, or a folder with one for each episode, named by its seed."""
@@ -40,23 +45,33 @@ class Decisions:
     path: Path
 
     def of(self, seed: int) -> Path:
-        """Return the file of an episode.
+        """Return the file of an episode, see `files`."""
+        return self.files([seed])[0]
+
+    def files(self, seeds: Iterable[int]) -> list[Path]:
+        """Return the files of episodes, one for each seed.
 
         Raises
         ------
         InputError
-            If there is none.
+            If some are not there.
 
         """
-        if not self.path.is_dir():
-            return self.path
-        file = self.path / f"{seed}.json"
-        if not file.is_file():
-            words = f"has no decisions for seed {seed}: there is no file {seed}.json in it"
-            if not any(self.path.glob("*.json")):
-                words = f"holds no agent (there is no {AGENT_FILE} in it) and no decisions ({seed}.json and so on)"
+        found, missing = [], []
+        for seed in seeds:
+            ways = [self.path / f"{seed}{ending}" for ending in DECISIONS] if self.path.is_dir() else [self.path]
+            file = next((way for way in ways if way.is_file()), None)
+            if file is None:
+                missing.append(seed)
+            else:
+                found.append(file)
+        if missing:
+            first, more = missing[0], f" and {len(missing) - 1} more" if missing[1:] else ""
+            words = f"has no decisions for seed {first}{more}: there is no file {first}.json or {first}.npz in it"
+            if not any(file.suffix in DECISIONS for file in self.path.glob("*")):
+                words = f"holds no agent (there is no {AGENT_FILE} in it) and no decisions ({first}.json and so on)"
             raise InputError(str(self.path), [words])
-        return file
+        return found
 
 
 CACHE_ALONE = ":cache"
@@ -96,7 +111,21 @@ def path_in(spec: str) -> Path:
 
 def is_path(spec: str) -> bool:
     """Whether a policy's name means a file or folder: it has an ending or a separator of one, or is there."""
-    return Path(spec).suffix in (*ENDINGS, ".json", ".npz") or os.sep in spec or path_in(spec).exists()
+    return Path(spec).suffix in (*ENDINGS, *DECISIONS) or os.sep in spec or path_in(spec).exists()
+
+
+def files_of(spec: str) -> list[Path]:
+    """Return the files that a policy's path stands for: all in a folder; of decisions also the npz that they name."""
+    path = path_in(spec)
+    if not path.is_file():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    found = [path]
+    if path.suffix == ".json":
+        data = read_json(path, SOLUTION_BYTES)
+        for holder in (data, data.get("solution")):  # bare, or in a result
+            if isinstance(holder, dict) and "npz" in holder:
+                found.append(npz_beside(path, holder, "")[0])
+    return found
 
 
 def decisions_or_act(spec: str) -> Decisions | AgentFolder | Act:
@@ -115,14 +144,13 @@ def decisions_or_act(spec: str) -> Decisions | AgentFolder | Act:
         there = path.is_dir()
         why = f"there is no {AGENT_FILE} in it" if there else "there is no such folder"
         raise InputError(str(path), [f"must be the folder of an agent, but {why}"])
-    if path.is_dir() or (path.is_file() and path.suffix == ".json"):
+    if path.is_dir() or (path.is_file() and path.suffix in DECISIONS):
         return Decisions(path)
     if not path.exists():
         raise InputError(spec, ["there is no such file or folder"])
-    if path.suffix == ".npz":
-        raise InputError(spec, ['give the JSON file beside it that holds {"npz": "' + path.name + '"}'])
     if path.suffix not in ENDINGS:
-        raise InputError(spec, [f"must end in .json, {', '.join(ENDINGS)}, or be a folder of decisions or of an agent"])
+        endings = ", ".join((*DECISIONS, *ENDINGS))
+        raise InputError(spec, [f"must end in {endings}, or be a folder of decisions or of an agent"])
     return act_of(path)
 
 

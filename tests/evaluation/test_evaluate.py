@@ -240,10 +240,71 @@ def test_decisions_made_elsewhere(process, tmp_path, examples):
         evaluate(process, [str(folder)], episodes=3, seed=5)
     instance = examples / "two-timescale-small.json"
     aigc_opt.solve(instance).solution.save(tmp_path / "bare.json", npz=True)
-    found = evaluate(instance, [str(tmp_path / "bare.json")]).to_dict()
-    assert found["episodes"] == 1 and found["policies"][0]["cost"]["ci"] is None
-    assert found["bounds"]["nonanticipative"] is None
-    assert found["policies"][0]["gap"]["mean"] < 1e-4
+    for bare in (tmp_path / "bare.json", next(tmp_path.glob("bare-*.npz"))):
+        found = evaluate(instance, [str(bare)]).to_dict()
+        assert found["episodes"] == 1 and found["policies"][0]["cost"]["ci"] is None
+        assert found["bounds"]["nonanticipative"] is None
+        assert found["policies"][0]["gap"]["mean"] < 1e-4
+        assert main(["check", str(instance), str(bare)]) == 0
+
+
+def test_an_npz_alone_is_a_file_of_decisions(process, tmp_path, capsys, examples):
+    """In a folder too; one that is none is refused in a line."""
+    folder = tmp_path / "decisions"
+    folder.mkdir()
+    solution = aigc_opt.solve(aigc_opt.sample(aigc_opt.load(process), 5)).solution
+    kinds = {"cached": np.int64, "at_edge": np.int64}
+    np.savez(
+        folder / "5.npz",
+        **{name: np.asarray(value, kinds.get(name, np.float64)) for name, value in solution.to_dict().items()},
+    )
+    data = evaluate(process, [str(folder), "offline"], episodes=1, seed=5).to_dict()
+    assert data["policies"][0]["cost"] == data["policies"][1]["cost"]
+    small = examples / "offloading-small.json"
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    for instance, name, message in (
+        (process, "5.npz", "has no decisions for seed 0 and 98 more: there is no file 0.json or 0.npz in it"),
+        (small, "decisions/5.npz", "5.npz: is an npz, but decisions of offloading are a JSON file"),
+        (small, "missing.npz", "missing.npz: there is no such file or folder"),
+        (process, "other.npz", "other.npz: npz: 'other.npz' must have exactly the arrays cached, at_edge"),
+    ):
+        policy = folder if name == "5.npz" else tmp_path / name
+        assert main(["evaluate", str(instance), "--policy", str(policy), "--workers", "1", "--quiet"]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1
+
+
+def test_all_decisions_are_looked_at_first(process, tmp_path, monkeypatch, capsys):
+    """A file that is missing or malformed is told before anything is sampled or played."""
+    folder = tmp_path / "decisions"
+    folder.mkdir()
+    law = aigc_opt.load(process)
+    aigc_opt.solve(aigc_opt.sample(law, 0), method="popular", bound=False).save(folder / "0.json")
+    monkeypatch.setattr(running, "nonanticipative", lambda *arguments, **options: pytest.fail("sampled"))
+    monkeypatch.setattr(running.Episodes, "play", lambda self, number: pytest.fail("played"))
+    with pytest.raises(aigc_opt.InputError, match=r"has no decisions for seed 1 and 2 more: there is no file 1\.json"):
+        evaluate(process, [str(folder)], episodes=4)
+    (folder / "1.json").write_text((folder / "0.json").read_text())
+    with pytest.raises(aigc_opt.InputError, match=r"1\.json: .*another instance|1\.json: instance"):
+        evaluate(process, [str(folder)], episodes=2)
+    # An instance is none: one line, not one for each of its keys.
+    for command in (["evaluate", str(process), "--episodes", "1", "--policy"], ["check", str(folder / "episode.json")]):
+        aigc_opt.save(aigc_opt.sample(law, 0), folder / "episode.json")
+        assert main([*command, str(folder / "episode.json")]) == 2
+        err = capsys.readouterr().err
+        assert err.endswith("is an instance, expected a solution (decisions) or a result\n") and err.count("\n") == 1
+
+
+def test_the_journal_knows_the_npz_that_a_json_names(examples, tmp_path):
+    instance = examples / "two-timescale-small.json"
+    (tmp_path / "result.json").write_text('{"solution": {"npz": "arrays.npz"}}')
+    (tmp_path / "bare.json").write_text('{"npz": "arrays.npz"}')
+    keys = []
+    for content in (b"one", b"two"):
+        (tmp_path / "arrays.npz").write_bytes(content)
+        for name in ("result.json", "bare.json", "arrays.npz"):
+            keys.append(running._key(running.Setting(aigc_opt.load(instance), {"p": str(tmp_path / name)})))
+    assert len(set(keys)) == 6
 
 
 @pytest.mark.parametrize(
