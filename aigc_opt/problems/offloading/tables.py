@@ -79,8 +79,7 @@ class Tables:
     start : ndarray of int, shape (N + 1,)
         Columns of user n are ``start[n]:start[n + 1]``.
     stopped : Limit or None
-        What cut the making of columns short: then there are none, and only outside options are known, so that the
-        tables make points and prove nothing.
+        What cut the making of columns short: then there are none, and all that they prove is `everybody_alone`.
 
     """
 
@@ -266,8 +265,8 @@ def _in_units(tables: Tables) -> Tables:
     """
     least = tables.outside_cost.copy()
     for block in blocks(len(tables.user), 1):
-        alone = tables.base[block] + tables.sigma[block] ** 2 / tables.capacity[tables.server[block]]
-        np.minimum.at(least, tables.user[block], alone)
+        by_itself = tables.base[block] + tables.sigma[block] ** 2 / tables.capacity[tables.server[block]]
+        np.minimum.at(least, tables.user[block], by_itself)
     dearest = float(abs(least[np.isfinite(least)]).max(initial=0.0))
     if dearest == 0.0 or 1.0 / ORDINARY < dearest < ORDINARY:
         return tables
