@@ -116,12 +116,11 @@ def deployment_lagrangian(instance: DeploymentInstance, control: Control) -> Mul
     return _of_prices(relaxation.prices(best))
 
 
-def deployment_benders(instance: DeploymentInstance, control: Control) -> Multipliers | None:
+def deployment_benders(instance: DeploymentInstance, control: Control) -> Multipliers:
     """Prices of the cuts in Benders' linear master, averaged by what the master pays for them."""
     from aigc_opt.problems.deployment.benders import relaxed_prices
 
-    prices = relaxed_prices(instance, control)
-    return None if prices is None else _of_prices(prices)
+    return _of_prices(relaxed_prices(instance, control))
 
 
 def _of_prices(prices: Prices) -> Multipliers:

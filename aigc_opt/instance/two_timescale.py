@@ -41,7 +41,7 @@ class Edge(Record):
     uplink_mhz: Positive
     downlink_mhz: Positive
     power_w: Positive
-    noise_dbm_per_hz: Real = -174.0
+    noise_dbm_per_hz: Annotated[float, Field(ge=-3000, le=3000)] = -174.0  # so that in watts it is a double, above 0
     backhaul_mbps: Positive
     cloud_gbps: Positive
     io_gb_per_s: Positive

@@ -15,6 +15,7 @@ from aigc_opt.certificates.deployment import evaluate, fits_together
 from aigc_opt.certificates.rationals import cbrt_below, double_below, exp, floor_to, ln, sqrt_below
 from aigc_opt.cli import main
 from aigc_opt.problems.deployment.arrays import DeploymentProgram
+from aigc_opt.problems.deployment.costs import Costs
 from aigc_opt.solvers import Highs
 from aigc_opt.tradeoffs.front import weighted
 from tests.deployment import tiny as deployment
@@ -75,8 +76,16 @@ def test_benders_of_deployment_proves_what_its_linear_master_does(examples, name
     assert float(evaluate(instance.to_dict(), worse)) < certificate.lower_bound  # room has a price in it
 
 
+def test_benders_of_deployment_without_a_master_proves_its_floor(examples):
+    """Every request its cheapest way: what is proven where the cloud is that, and where there is no time."""
+    instance = aigc_opt.load(examples / "deployment-small.json")
+    floor = float((instance.arrivals * Costs.of(instance).serve.min(axis=2)).sum())
+    assert aigc_opt.certify(instance, "benders", time_limit=1e-9).lower_bound == pytest.approx(floor, rel=1e-9)
+    far = instance.to_dict() | {"cloud_delay_s": [0 for _ in instance.models]}
+    assert aigc_opt.certify(type(instance).from_dict(far), "benders").lower_bound == 0.0
+
+
 def test_lagrangian_value_is_the_float_one(examples):
-    from aigc_opt.problems.deployment.costs import Costs
     from aigc_opt.problems.deployment.prices import Prices, Relaxation
 
     instance = aigc_opt.load(examples / "deployment-small.json")

@@ -126,6 +126,13 @@ def test_gains_of_any_size_up_to_what_can_be_reckoned(name):
         aigc_opt.solve(stronger(1e290))
 
 
+@pytest.mark.parametrize(("noise", "words"), [(-3001, ">= -3000"), (1e5, "<= 3000")])
+def test_noise_is_a_double_in_watts(noise, words):
+    """Without noise every transfer would take no time."""
+    with pytest.raises(aigc_opt.InputError, match=f"edge.noise_dbm_per_hz: must be {words}"):
+        changed(edge=DATA["edge"] | {"noise_dbm_per_hz": noise})
+
+
 def test_solutions_of_another_shape_are_refused(tmp_path):
     instance = changed()
     path, wrong = tmp_path / "i.json", tmp_path / "s.json"

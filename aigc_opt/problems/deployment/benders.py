@@ -259,8 +259,8 @@ def cut(
     return demand - limits - rounding, earned, joules
 
 
-def relaxed_prices(instance: DeploymentInstance, control: Control) -> Prices | None:
-    """Prices that prove what Benders' linear master does, or more; None if there was no time for a master.
+def relaxed_prices(instance: DeploymentInstance, control: Control) -> Prices:
+    """Prices that prove what Benders' linear master does, or more; the floor where no master was asked for or done.
 
     A slot's cuts are paid for in parts w that add up to one, its floor (all requests their cheapest way, with no prices
     of limits) taking the rest. The dual function is concave in the prices, so at the average of the cuts' prices with
@@ -278,9 +278,9 @@ def relaxed_prices(instance: DeploymentInstance, control: Control) -> Prices | N
         mix=MIX, rounds=RELAXED_ROUNDS, lower=oracle.floor,
         report=lambda number, _, lower: control.report(f"certificate: Benders, round {number}", lower_bound=lower),
     )  # fmt: skip
-    if master.outcome is None or master.outcome.row_duals is None:
-        return None
-    duals = master.outcome.row_duals
+    duals = np.zeros(master.program.row_upper.size)
+    if master.outcome is not None and master.outcome.row_duals is not None:
+        duals = master.outcome.row_duals
     paid = np.maximum(duals[master.own_rows :], 0.0) / oracle.unit
     slots, servers, _ = instance.shape
     demand, gpu_s, energy_j = np.zeros(instance.shape), np.zeros((slots, servers)), np.zeros((slots, servers))
