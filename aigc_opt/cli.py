@@ -68,8 +68,8 @@ def run_command(argv: list[str] | None = None) -> int:
         say(f"aigc-opt: standard output cannot be written: {error.strerror or error}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = BAD_INPUT
-    except KeyboardInterrupt:
-        say("aigc-opt: interrupted")
+    except KeyboardInterrupt as interrupt:
+        say(" ".join(["aigc-opt: interrupted", *map(str, interrupt.args)]))
         status = UNKNOWN
     except MemoryError:
         say("aigc-opt: not enough memory for this instance")
@@ -295,11 +295,13 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from aigc_opt.evaluation import evaluate
+    from aigc_opt.evaluation.report import check_picture
     from aigc_opt.instance.files import dump_json, load
 
     output = arguments.output
     check_writable(output)
     check_writable(arguments.picture)
+    check_picture(arguments.picture)
     report = evaluate(
         load(arguments.instance),
         arguments.policy,
@@ -506,7 +508,9 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=0, metavar="N", help="episode e is that of seed N + e")
     evaluate.add_argument("--strict", action="store_true", help="check raw decisions, do not amend them")
     evaluate.add_argument("--workers", type=int, metavar="W", help="processes (default: one a processor)")
-    evaluate.add_argument("--time-limit", type=float, metavar="S", help="seconds of each episode's hindsight solve")
+    evaluate.add_argument(
+        "--time-limit", type=float, metavar="S", help="seconds of each hindsight solve; not of sampling"
+    )
     evaluate.add_argument("--picture", metavar="FILE.svg", help="draw costs and bounds")
     evaluate.add_argument("--quiet", action="store_true", help="no progress on standard error")
     evaluate.add_argument(

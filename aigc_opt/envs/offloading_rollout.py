@@ -10,7 +10,7 @@ from aigc_opt.instance.offloading import OffloadingInstance, User
 from aigc_opt.problems.offloading.choices import ON_DEVICE, TURNED_AWAY
 from aigc_opt.problems.offloading.heuristics import UNPLACED, Point, Points, complete, solution_of_point
 from aigc_opt.problems.offloading.shares import divide
-from aigc_opt.problems.offloading.solution import LOCAL, REJECTED, OffloadingSolution
+from aigc_opt.problems.offloading.solution import LOCAL, REJECTED, Assignment, OffloadingSolution
 from aigc_opt.problems.offloading.tables import build_tables
 
 MOST = 50.0
@@ -96,6 +96,7 @@ class OffloadingRollout:
         self.number, self.total = 0, 0.0
         self.point: Point | None = None
         self.place, self.step = np.full(users, UNPLACED), np.zeros(users, int)
+        self.asked: list[tuple[int, int]] = []
         self.left = self.tables.capacity.copy()
         self.places, self.grid = PLACES_BEFORE_SERVERS + self.tables.servers, len(self.tables.grid)
         self.observation_size, self.action_size = 6 + 4 * self.tables.servers, 2
@@ -122,6 +123,7 @@ class OffloadingRollout:
         where = (ON_DEVICE, TURNED_AWAY)[place] if place < PLACES_BEFORE_SERVERS else place - PLACES_BEFORE_SERVERS
         step = min(max(step, 0), self.grid - 1)
         n = self.number
+        self.asked.append((where, step))
         ways = [(where, step)] if self.strict else self._ways(where, step)
         for p, s in ways:
             if self._possible(p, s):
@@ -155,9 +157,10 @@ class OffloadingRollout:
         t = self.tables
         if self.over:
             left = np.maximum(self.left, 0.0)
-            unplaced = (self.place == UNPLACED).any()
-            settle = self.points.settle if self.strict else lambda p, s: complete(self.points, p, s, left)
-            self.point = None if unplaced and self.strict else settle(self.place, self.step)
+            if self.strict:
+                self.point = self.points.settle(*np.array(self.asked).T)
+            else:
+                self.point = complete(self.points, self.place, self.step, left)
             return self.total + FAILED if self.point is None else self.point.cost
         n = np.flatnonzero(self.place >= 0)
         own, away = np.flatnonzero(self.place == ON_DEVICE), np.flatnonzero(self.place == TURNED_AWAY)
@@ -168,8 +171,30 @@ class OffloadingRollout:
         return float(cost + t.local_cost[own, self.step[own]].sum() + t.reject_cost[away].sum()) / t.users
 
     def solution(self) -> OffloadingSolution | None:
-        """Return the decisions once all tasks are placed; None where a task found no room."""
-        return None if self.point is None else solution_of_point(self.tables, self.point)
+        """Return the decisions once all tasks are placed; None where a task found no room.
+
+        With `strict` they are what was asked for: where that cannot be, without best shares but as slow as deadlines
+        let it, so that the checker names a constraint that no shares keep.
+        """
+        if self.point is None:
+            return self._asked_for() if self.strict and self.over else None
+        return solution_of_point(self.tables, self.point)
+
+    def _asked_for(self) -> OffloadingSolution:
+        t, tasks = self.tables, []
+        for n, (user, (place, step)) in enumerate(zip(self.instance.users, self.asked, strict=True)):
+            if place == TURNED_AWAY:
+                tasks.append(Assignment(user.name, REJECTED, None, None))
+                continue
+            name, left = LOCAL, float(t.local_time[n, step])
+            if place != ON_DEVICE:
+                name = self.instance.servers[place].name
+                up, down = float(user.uplink_mbps[place]), float(user.downlink_mbps[place])
+                reached = up > 0 and down > 0
+                left = user.max_delay_s - (user.input_mbit / up + user.output_mbit / down) if reached else 0.0
+            seconds = left if left > 0 else user.max_delay_s  # it cannot be there in any time
+            tasks.append(Assignment(user.name, name, int(t.grid[step]), seconds))
+        return OffloadingSolution(tuple(tasks))
 
     def action(self, place: str, steps: float | None) -> np.ndarray:
         """Return the action of a place's name and steps; off the grid, the nearest below."""

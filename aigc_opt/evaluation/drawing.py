@@ -15,7 +15,9 @@ BLUE, GREEN, ORANGE = "#0072B2", "#009E73", "#D55E00"  # told apart by people wi
 def drawing(data: dict[str, Any]) -> str:
     """Return the SVG text of a report's JSON object."""
     policies = sorted((p for p in data["policies"] if p["cost"] is not None), key=lambda p: p["cost"]["mean"])
-    bounds = [("hindsight", data["bounds"]["hindsight"], BLUE)]
+    hindsight, episodes = data["bounds"]["hindsight"], data["episodes"]
+    few = hindsight is not None and hindsight["episodes"] < episodes
+    bounds = [(f"hindsight ({hindsight['episodes']} of {episodes})" if few else "hindsight", hindsight, BLUE)]
     reachable = data["bounds"]["nonanticipative"]
     if reachable is not None:
         bounds += [("lower", reachable["lower"], GREEN), ("upper", reachable["upper"], ORANGE)]

@@ -46,9 +46,11 @@ from aigc_opt.envs.views import FrameView
 from aigc_opt.instance.sample import draw_requests
 from aigc_opt.instance.two_timescale import Process, TwoTimescaleInstance
 from aigc_opt.problems.two_timescale.enumeration import feasible_caches
+from aigc_opt.problems.two_timescale.episode import Episode
 from aigc_opt.problems.two_timescale.frames import Frames
 from aigc_opt.problems.two_timescale.shares import Transfers
 from aigc_opt.problems.two_timescale.solution import TwoTimescaleSolution
+from aigc_opt.result import Limit
 
 REPLICATIONS = 10
 MOST_CACHES = 2048
@@ -226,7 +228,7 @@ class Sampler:
         sample = station.episode(station.slots_of(draw_requests_in(station, state, number, seed)), 1)
         assert self.caches is not None  # else frames are solved, not tabulated
         of = np.zeros(len(self.caches), np.int64)
-        upper, lower = Frames(sample).exact(of, self.caches, VALUE_RELATIVE, Control())
+        upper, lower = _exact(sample, of, self.caches)
         return upper * station.slots / number, lower * station.slots / number
 
     def solved(self, state: int, number: int, seed: int, fixed: np.ndarray | None) -> dict[str, Any]:
@@ -234,6 +236,8 @@ class Sampler:
         station = self.station
         drawn = draw_requests_in(station, state, number, seed)
         result = solve(instance_with(self.instance, drawn), gap=SOLVE_GAP)
+        if result.limit is Limit.INTERRUPT:
+            raise KeyboardInterrupt
         assert isinstance(result.solution, TwoTimescaleSolution) and result.lower_bound is not None
         sample = station.episode(station.slots_of(drawn), 1)
         # The bound holds for slots and transfers together; less the transfers' least cost, or more, it stays one.
@@ -241,9 +245,19 @@ class Sampler:
         chosen = np.round(result.solution.cached[0]).astype(bool)
         upper = np.nan
         if fixed is not None:
-            upper = float(Frames(sample).exact(np.array([0]), fixed[None], VALUE_RELATIVE, Control())[0][0])
+            upper = float(_exact(sample, np.array([0]), fixed[None])[0][0])
         factor = station.slots / number
         return {"cache": chosen, "lower": lower * factor, "upper": upper * factor}
+
+
+def _exact(sample: Episode, frames: np.ndarray, caches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return upper and lower values of `Frames.exact`; Ctrl-C raises, because half of a sample is none."""
+    control = Control()
+    with control.catching_interrupts():
+        found = Frames(sample).exact(frames, caches, VALUE_RELATIVE, control)
+    if control.interrupted:
+        raise KeyboardInterrupt
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,7 +284,11 @@ Mapper = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterable[Any]
 
 
 def nonanticipative(
-    instance: TwoTimescaleInstance, seed: int, station: Station | None = None, map_calls: Mapper | None = None
+    instance: TwoTimescaleInstance,
+    seed: int,
+    station: Station | None = None,
+    map_calls: Mapper | None = None,
+    told: Callable[[int, int], None] | None = None,
 ) -> Nonanticipative | None:
     """Find a policy near the best that knows only the present, and bound how near; None where that is out of reach.
 
@@ -283,6 +301,8 @@ def nonanticipative(
     map_calls : callable, optional
         ``map_calls(function, arguments)`` calls the function for each tuple of arguments and returns the results in
         order, in parallel perhaps.
+    told : callable, optional
+        Called at first and after each sample with how many there are, and how many there will be.
 
     """
     station = station or Station(instance)
@@ -290,7 +310,19 @@ def nonanticipative(
     if not sampler.possible:
         return None
     calls: list[tuple[Any, ...]]
-    run = map_calls or (lambda function, calls: [function(*call) for call in calls])
+    mapped = map_calls or (lambda function, calls: (function(*call) for call in calls))
+    done, whole = 0, (REPLICATIONS + 1) * station.states
+
+    def run(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterable[Any]:
+        nonlocal done
+        for found in mapped(function, calls):
+            done += 1
+            if told is not None:
+                told(done, whole)
+            yield found
+
+    if told is not None:
+        told(done, whole)
     states = range(station.states)
     few, many = sampler.slots(SLOTS), sampler.slots(TRAINING_SLOTS)
     rounds = [seed_of(seed, 0), *(seed_of(seed, r) for r in range(1, REPLICATIONS + 1))]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aigc_opt.envs.optimal import SLOT_RELATIVE
+from aigc_opt.errors import InputError
 from aigc_opt.evaluation.statistics import Estimate
 from aigc_opt.instance.files import dump_json, write_text
 
@@ -36,9 +38,17 @@ class Report:
         write_text(path, dump_json(self.data))
 
     def save_picture(self, path: str | os.PathLike[str]) -> None:
-        """Write the picture, an SVG file."""
+        """Write the picture, an SVG file.
+
+        Raises
+        ------
+        InputError
+            If the path has another ending, or cannot be written.
+
+        """
         from aigc_opt.evaluation.drawing import drawing
 
+        check_picture(path)
         write_text(path, drawing(self.data))
 
     def table(self) -> str:
@@ -67,10 +77,23 @@ class Report:
             for v in policy.get("violations", [])[:3]:
                 place = f"episode {v['episode']}, {v['where']}"
                 lines.append(f"{policy['name']}: refused: {v['constraint']} at {place}, by {v['amount']:.4g}")
+        bounded = bounded_episodes(data)
+        if bounded < data["episodes"]:
+            lines.append(
+                f"Hindsight has a bound in {bounded} of {data['episodes']} episodes (for the others the time limit was "
+                "too short): its mean, gaps and attribution are of those alone, costs of all that were accepted."
+            )
         reachable = data["bounds"]["nonanticipative"]
         if reachable is not None:
             lines.append(reachable["note"])
         return "\n".join(lines)
+
+
+def check_picture(path: str | os.PathLike[str] | None) -> None:
+    """Refuse a place for a picture whose ending promises another format than the one that is written."""
+    if path is not None and Path(path).suffix != ".svg":
+        words = "must end in .svg; aigc-opt plot draws a report's gaps as .png or .pdf"
+        raise InputError(str(path), [words])
 
 
 def _bounds(data: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
@@ -128,7 +151,14 @@ def make_report(
 
 
 def _estimate(values: list[float], confidence: float) -> dict[str, Any] | None:
-    return Estimate.of(values).to_dict(confidence) if values else None
+    """Mean, interval and number of episodes, of those that have the value; None where none has."""
+    return {**Estimate.of(values).to_dict(confidence), "episodes": len(values)} if values else None
+
+
+def bounded_episodes(data: dict[str, Any]) -> int:
+    """Number of a report's episodes that have a hindsight bound: its mean, gaps and attribution are of those alone."""
+    hindsight = data["bounds"]["hindsight"]
+    return 0 if hindsight is None else hindsight["episodes"]
 
 
 def _policy(name: str, records: Sequence[dict[str, Any]], confidence: float) -> dict[str, Any]:

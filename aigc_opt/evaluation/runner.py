@@ -13,13 +13,21 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from aigc_opt.control import Control, end_with_parent
 from aigc_opt.errors import InputError
 from aigc_opt.evaluation.episodes import Episodes, Setting
-from aigc_opt.evaluation.nonanticipative import REPLICATIONS, SLOTS, TRAINING_SLOTS, Nonanticipative, nonanticipative
+from aigc_opt.evaluation.nonanticipative import (
+    REPLICATIONS,
+    SLOTS,
+    TRAINING_SLOTS,
+    Mapper,
+    Nonanticipative,
+    nonanticipative,
+)
 from aigc_opt.evaluation.report import Report, make_report
 from aigc_opt.instance.base import Instance
 from aigc_opt.instance.files import loaded, write_text
@@ -61,19 +69,20 @@ def evaluate(
     confidence : float
         Of the intervals.
     time_limit : float, optional
-        Wall seconds of each episode's hindsight solve.
+        Wall seconds of each episode's hindsight solve (of its relaxation, of a method that is judged); not of sampling,
+        whose work the process fixes.
     workers : int
         Processes. With more than one the calling script needs its ``if __name__ == "__main__"``.
     journal : path, optional
-        Episodes are noted here as they end; those that it has from an earlier run of the same evaluation are not
-        played again. Deleted when all episodes are done.
+        Samples and episodes are noted here as they end; those that it has from an earlier run of the same evaluation
+        are not drawn or played again. Deleted when all episodes are done.
     say : callable, optional
         Called with a line of progress now and then.
 
     Returns
     -------
     Report
-        On Ctrl-C, of the episodes that were done.
+        On Ctrl-C, of the episodes that were done; where that was none, KeyboardInterrupt is raised.
 
     Raises
     ------
@@ -99,15 +108,16 @@ def evaluate(
     try:
         with _Workers(workers if number > 1 else 1) as pool:
             if isinstance(instance, TwoTimescaleInstance) and drawn:
-                say("what a policy that knows only the present can reach: sampling")
-                reachable = nonanticipative(instance, seed, map_calls=pool.map)
+                sampling = _Count(say, "sampling what a policy that knows only the present can reach,")
+                reachable = nonanticipative(instance, seed, map_calls=_remembered(pool, notes), told=sampling)
                 policy = None if reachable is None else reachable.policy
                 setting = replace(setting, reachable=policy, relax=reachable is None)
             _play(setting, number, records, pool, notes, say)
     except KeyboardInterrupt:
-        say(f"interrupted after {len(records)} of {number} episodes")
         if not records:
-            raise
+            goes_on = "" if notes is None else "; the same command goes on"
+            raise KeyboardInterrupt(f"before an episode ended, nothing to report{goes_on}") from None
+        say(f"interrupted after {len(records)} of {number} episodes")
     else:
         if notes is not None:
             notes.delete()
@@ -156,15 +166,42 @@ def _play(
     missing = [e for e in range(number) if e not in records]
     if records:
         say(f"resumed: {len(records)} of {number} episodes were done before")
-    started = shown = time.perf_counter()
+    count = _Count(say, "episode")
     for record in pool.play(setting, missing):
         records[record["episode"]] = record
         if notes is not None:
             notes.add(record)
+        count(len(records), number)
+
+
+class _Count:
+    """Says how far something is, about once a second, and where it begins and ends."""
+
+    def __init__(self, say: Say, what: str):
+        self.say, self.what = say, what
+        self.started = self.shown = time.perf_counter()
+
+    def __call__(self, done: int, whole: int) -> None:
         now = time.perf_counter()
-        if now - shown > 1.0 or len(records) == number:
-            say(f"{now - started:8.1f} s  episode {len(records)} of {number}")
-            shown = now
+        if now - self.shown > 1.0 or done in (0, whole):
+            self.say(f"{now - self.started:8.1f} s  {self.what} {done} of {whole}")
+            self.shown = now
+
+
+def _remembered(pool: _Workers, notes: _Journal | None) -> Mapper:
+    """Return a `Mapper` over the processes that takes the first results from the journal, and notes the others."""
+    known = iter([] if notes is None else notes.samples)
+
+    def run(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        calls = list(calls)
+        before = list(islice(known, len(calls)))
+        yield from before
+        for found in pool.map(function, calls[len(before) :]):
+            if notes is not None:
+                notes.add_sample(found)
+            yield found
+
+    return run
 
 
 class _Workers:
@@ -197,11 +234,12 @@ class _Workers:
                 for process in running:
                     process.terminate()
 
-    def map(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
-        """Call a function for each tuple of arguments; results in order."""
+    def map(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """Call a function for each tuple of arguments; results in order, as they come."""
         if self.pool is None:
-            return [self._heard(function(*call)) for call in calls]
-        return [future.result() for future in [self.pool.submit(function, *call) for call in calls]]
+            yield from (self._heard(function(*call)) for call in calls)
+        else:
+            yield from (future.result() for future in [self.pool.submit(function, *call) for call in calls])
 
     def _heard(self, found: Any) -> Any:
         """Return what was found, unless Ctrl-C came meanwhile: it may be a part only."""
@@ -282,13 +320,21 @@ def _modules(spec: Any) -> list[str]:
 
 
 class _Journal:
-    """Records of episodes in a file, a line each, written through; a line that was cut off is left out."""
+    """Samples and records of episodes in a file, a line each, written through; a line that was cut off is left out.
+
+    Attributes
+    ----------
+    samples : list
+        What sampling has found so far, in its order, arrays as lists.
+
+    """
 
     def __init__(self, path: str | os.PathLike[str], key: str):
         self.path, self.key = Path(path), key
+        self.samples: list[Any] = []
 
     def records(self, number: int) -> dict[int, dict[str, Any]]:
-        """Return what an earlier run of the same evaluation left.
+        """Return the episodes that an earlier run of the same evaluation left, and take its `samples`.
 
         Raises
         ------
@@ -314,17 +360,34 @@ class _Journal:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            if record["episode"] < number:
+            if "sample" in record:
+                if record["sample"] == len(self.samples):
+                    self.samples.append(record["found"])
+            elif record["episode"] < number:
                 found[record["episode"]] = record
         # Written whole again, so that a line that was cut off does not swallow the next one.
-        text = [json.dumps({"key": self.key}), *(json.dumps(found[e]) for e in sorted(found))]
+        text = [json.dumps({"key": self.key})]
+        text += [self._sample(k, sample) for k, sample in enumerate(self.samples)]
+        text += [json.dumps(found[e]) for e in sorted(found)]
         write_text(self.path, "\n".join(text) + "\n")
         return found
 
     def add(self, record: dict[str, Any]) -> None:
         """Note an episode."""
+        self._append(json.dumps(record))
+
+    def add_sample(self, found: Any) -> None:
+        """Note what the next sample is."""
+        self._append(self._sample(len(self.samples), found))
+        self.samples.append(found)
+
+    @staticmethod
+    def _sample(number: int, found: Any) -> str:
+        return json.dumps({"sample": number, "found": found}, default=lambda array: array.tolist())
+
+    def _append(self, line: str) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
 

@@ -35,6 +35,8 @@ def policy_gaps(report: dict[str, Any], ax: Axes | None = None) -> Axes:
         )
     bounds = report.get("bounds") or {}
     hindsight, reachable = bounds.get("hindsight"), (bounds.get("nonanticipative") or {}).get("lower")
+    if hindsight and hindsight.get("episodes", report["episodes"]) != report["episodes"]:
+        hindsight = None  # means of different episodes do not compare
     if hindsight and reachable and hindsight["mean"] > 0:
         mean, *ends = (100 * (value / hindsight["mean"] - 1) for value in (reachable["mean"], *(reachable["ci"] or ())))
         if ends:

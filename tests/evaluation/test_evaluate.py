@@ -17,6 +17,8 @@ from aigc_opt.cli import main
 from aigc_opt.evaluation import evaluate, nonanticipative
 from aigc_opt.evaluation import runner as running
 from aigc_opt.evaluation.report import make_report
+from aigc_opt.instance.offloading import OffloadingInstance
+from aigc_opt.plot.policies import policy_gaps
 from aigc_opt.policies import two_timescale as baselines
 from tests.conftest import ROOT
 from tests.evaluation import policies
@@ -146,14 +148,100 @@ def test_resumes_where_it_was_killed(process, tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         evaluate(process, ["lru", "random-average"], episodes=5, journal=journal)
     text = journal.read_text()
-    assert len(text.splitlines()) == 4
+    assert text.count('{"episode"') == 3
+    sampled = text.count('{"sample"')
     journal.write_text(text + text.splitlines()[-1][:40])  # the line that was being written
     again = []
     monkeypatch.setattr(running.Episodes, "play", lambda self, e: again.append(e) or play(self, e))
+    monkeypatch.setattr(nonanticipative, "_table", lambda *words: pytest.fail("sampled again"))
+    assert sampled == 6 * len(aigc_opt.load(process).process.transition)
     data = evaluate(process, ["lru", "random-average"], episodes=5, journal=journal).to_dict()
     assert again == [3, 4] and not journal.exists()
     for ours, theirs in zip(data["policies"], whole["policies"], strict=True):
         assert ours["cost"] == theirs["cost"] and ours["gap"] == theirs["gap"]
+    assert data["bounds"] == whole["bounds"]
+
+
+@pytest.mark.parametrize("most", [2048, 2])
+def test_interrupted_in_sampling_it_goes_on_where_it_was(process, tmp_path, monkeypatch, capsys, most):
+    """One line and status 3, because there is nothing to report; samples are kept, and the numbers are the same."""
+    monkeypatch.setattr(nonanticipative, "MOST_CACHES", most)
+    whole = evaluate(process, ["lru"], episodes=2).to_dict()
+    out, journal = tmp_path / "report.json", tmp_path / "report.json.episodes"
+    words = ["evaluate", str(process), "--policy", "lru", "--episodes", "2", "--workers", "1", "-o", str(out)]
+    exact, calls = nonanticipative.Frames.exact, []
+    samples = 6 * len(aigc_opt.load(process).process.transition)
+
+    def interrupted(self, *arguments):
+        calls.append(self)
+        if len(calls) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return exact(self, *arguments)
+
+    monkeypatch.setattr(nonanticipative.Frames, "exact", interrupted)
+    assert main([*words, "--quiet"]) == 3
+    line = "aigc-opt: interrupted before an episode ended, nothing to report; the same command goes on\n"
+    assert capsys.readouterr().err == line and not out.exists()
+    kept = journal.read_text().count('{"sample"')
+    assert 0 < kept < samples
+    monkeypatch.setattr(nonanticipative.Frames, "exact", exact)
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert f"sampling what a policy that knows only the present can reach, {samples} of {samples}" in said
+    data = json.loads(out.read_text())
+    assert data["bounds"] == whole["bounds"] and not journal.exists()
+    assert data["policies"][0]["cost"] == whole["policies"][0]["cost"]
+
+
+def test_interrupted_in_sampling_episodes_of_before_are_reported(process, tmp_path, monkeypatch, capsys):
+    """Without the bound that sampling would have given."""
+    journal = tmp_path / "journal"
+    play = running.Episodes.play
+
+    def killed(self, number):
+        if number == 2:
+            raise SystemExit("killed")
+        return play(self, number)
+
+    monkeypatch.setattr(running.Episodes, "play", killed)
+    with pytest.raises(SystemExit):
+        evaluate(process, ["lru"], episodes=3, journal=journal)
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if not line.startswith('{"sample"')))
+
+    def interrupted(*words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nonanticipative, "_table", interrupted)
+    said = []
+    data = evaluate(process, ["lru"], episodes=3, journal=journal, say=said.append).to_dict()
+    assert data["episodes"] == 2 and data["bounds"]["nonanticipative"] is None and data["bounds"]["hindsight"]
+    assert said[-1] == "interrupted after 2 of 3 episodes" and journal.exists()
+
+
+def test_gaps_are_of_the_episodes_that_have_a_bound(tmp_path):
+    """Dear episodes without one count in the cost, but not in the gap; the report says of how many each is."""
+
+    def record(number, hindsight, cost):
+        played = {"cost": cost, "terms": {"delay": cost}, "same_choices": cost - 1.0,
+                  "violations": [], "seconds": 0.0, "decisions": 0}  # fmt: skip
+        return {"episode": number, "hindsight": hindsight, "reachable": 11.0, "relaxed": None,
+                "policies": {"p": played}}  # fmt: skip
+
+    records = [record(0, 10.0, 12.0), record(1, None, 1000.0), record(2, 20.0, 22.0)]
+    report = make_report({"name": "n", "problem": "two_timescale"}, records, ["p"], 0, 0.95, np.array([0.1, 0.2]), "")
+    data = report.to_dict()
+    (policy,) = data["policies"]
+    assert data["bounds"]["hindsight"]["mean"] == 15.0 and data["bounds"]["hindsight"]["episodes"] == 2
+    assert policy["gap"]["mean"] == pytest.approx(0.15) and policy["gap"]["episodes"] == 2
+    assert policy["attribution"]["caching"] == {"mean": 1.0, "ci": [1.0, 1.0], "episodes": 2}
+    assert policy["cost"]["mean"] == pytest.approx(1034 / 3) and policy["cost"]["episodes"] == 3
+    assert "Hindsight has a bound in 2 of 3 episodes" in report.table()
+    report.save_picture(tmp_path / "picture.svg")
+    assert "hindsight (2 of 3)" in (tmp_path / "picture.svg").read_text()
+    assert "bound without knowing the future" not in [line.get_label() for line in policy_gaps(data).lines]
+    whole = make_report({"name": "n", "problem": "two_timescale"}, records[::2], ["p"], 0, 0.95, None, "")
+    assert "Hindsight has a bound" not in whole.table()
 
 
 def test_a_journal_of_another_evaluation_is_left_alone(process, tmp_path):
@@ -333,6 +421,31 @@ def test_strict_in_deployment(examples):
     assert refused["feasible_episodes"] == 0 and refused["violations"]
 
 
+@pytest.mark.parametrize(
+    ("place", "steps", "constraints"),
+    [
+        ("edge-1", 4, {"server_speed", "in_reach"}),
+        ("edge-2", 0, {"hosted", "in_reach"}),
+        ("local", 0, {"has_device"}),
+        ("local", 4, {"device_speed", "battery"}),
+        ("rejected", 0, {"must_be_served"}),
+    ],
+)
+def test_strict_in_offloading_names_the_constraint(examples, place, steps, constraints):
+    """What is told of decisions that cannot be is a constraint that they break, whatever shares they get."""
+    data = json.loads((examples / "offloading-small.json").read_text())
+    if place == "rejected":
+        data["users"][1]["rejection_penalty"] = None
+    instance = OffloadingInstance.from_dict(data)
+    names = ["local", "rejected", *(server.name for server in instance.servers)]
+    refused = evaluate(instance, {"p": lambda view: np.array([names.index(place), steps])}, strict=True)
+    (policy,) = refused.to_dict()["policies"]
+    assert policy["feasible_episodes"] == 0 and {v["constraint"] for v in policy["violations"]} == constraints
+    assert policy["violations"] and "no_decisions" not in refused.table()
+    fine = evaluate(instance, {"p": lambda view: np.array([1 if view.reject_cost < np.inf else 0, 0])}, strict=True)
+    assert fine.to_dict()["policies"][0]["feasible_episodes"] == 1
+
+
 def test_information_relaxation_stands_in_where_caches_are_too_many(examples, tmp_path, monkeypatch):
     monkeypatch.setattr(nonanticipative, "MOST_CACHES", 2)
     path = small_process(examples, tmp_path, frames=3, slots=3, switching=0.05)
@@ -440,8 +553,18 @@ def test_on_the_command_line(process, tmp_path, capsys):
     same = json.loads(capsys.readouterr().out)
     assert [p["cost"] for p in same["policies"]] == [p["cost"] for p in data["policies"]]
     out.unlink()
-    assert main([*words, "-o", str(out), "--picture", "/dev/full"]) == 2  # the report is there all the same
+    (tmp_path / "full.svg").symlink_to("/dev/full")
+    assert main([*words, "-o", str(out), "--picture", str(tmp_path / "full.svg")]) == 2  # the report is there
     assert json.loads(out.read_text())["policies"][0]["cost"] == data["policies"][0]["cost"]
+
+
+def test_a_picture_in_another_format_is_refused_first(process, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(running.Episodes, "play", lambda self, number: pytest.fail("played"))
+    picture = tmp_path / "picture.png"
+    assert main(["evaluate", str(process), "--policy", "lru", "--picture", str(picture)]) == 2
+    err = capsys.readouterr().err
+    assert err.endswith("picture.png: must end in .svg; aigc-opt plot draws a report's gaps as .png or .pdf\n")
+    assert err.count("\n") == 1 and not picture.exists()
 
 
 def test_killed_for_good_it_leaves_no_process_and_resumes(examples, tmp_path):
@@ -450,17 +573,20 @@ def test_killed_for_good_it_leaves_no_process_and_resumes(examples, tmp_path):
     command = [sys.executable, "-m", "aigc_opt", "evaluate", str(process), "--policy", "popular-genetic"]
     command += ["--episodes", "400", "--workers", "2", "-o", str(out)]
     journal = tmp_path / "report.json.episodes"
+
+    def episodes():
+        return journal.read_text().count('{"episode"') if journal.exists() else 0
+
     running = subprocess.Popen(
         command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, cwd=ROOT
     )
     for _ in range(600):
-        if journal.exists() and len(journal.read_text().splitlines()) > 2:
+        if episodes() > 1:
             break
         time.sleep(0.1)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
-    done = len(journal.read_text().splitlines()) - 1
-    assert 2 <= done < 400
+    assert 2 <= episodes() < 400
     for _ in range(100):
         try:
             os.killpg(running.pid, 0)
