@@ -36,6 +36,7 @@ def test_all_methods_agree(chunk):
         pytest.param(677, id="tasks that fill a server exactly"),
         pytest.param(3047, id="a master of Benders that came back to the same caches for ever"),
         pytest.param(11616, id="a master of Benders with costs of which no double has the digits that HiGHS asks for"),
+        pytest.param(6569, id="a unit of cost for switches that cost more than everything else"),
         pytest.param(5110, id="servers that were repaired with room counted in whole GHz"),
         pytest.param(50334, id="a master of Benders that HiGHS failed to solve from the basis of the last round"),
         pytest.param(10691, id="costs of 1e-6 that a master of Benders took for nothing"),

@@ -124,14 +124,14 @@ def transfer_s(sizes, gains, powers, hertz: float, noise: float) -> float:
         if saving(1.0, size, signal) >= price:
             return 1.0
         gap = lambda y: math.log(saving(math.exp(y), size, signal)) - math.log(price)  # noqa: E731
-        return math.exp(brentq(gap, -60, 0, xtol=1e-14))
+        return math.exp(brentq(gap, -60, 0, xtol=1e-14, maxiter=1000))
 
     if len(sent) == 1:
         return time(1.0, *sent[0])
     low = min(saving(1.0, *item) for item in sent)
     high = max(saving(1e-3, *item) for item in sent)
     total = lambda y: sum(share(math.exp(y), *item) for item in sent) - 1  # noqa: E731
-    price = math.exp(brentq(total, math.log(low) - 1, math.log(high) + 5, xtol=1e-14))
+    price = math.exp(brentq(total, math.log(low) - 1, math.log(high) + 5, xtol=1e-14, maxiter=1000))
     shares = [share(price, *item) for item in sent]
     return sum(time(b / sum(shares), *item) for b, item in zip(shares, sent, strict=True))
 
