@@ -7,7 +7,7 @@ import os
 import platform
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +25,7 @@ from aigc_opt.result import (
     Result,
     Solution,
     Status,
+    TraceRow,
     contradicts,
     gap_of,
     is_result,
@@ -401,13 +402,23 @@ def _result(problem: Problem, task: Task, method: str, found: Found) -> Result:
         gap_tolerance=task.gap,
         proof=worth.proof,
         terms=worth.terms,
-        trace=tuple(task.control.trace),
+        trace=tuple(task.control.trace) if found.infeasible else _proven(task.control.trace, worth.lower_bound),
         runtime_s=round(task.control.elapsed_s, 6),
         seed=task.seed,
         versions=versions(task.solver),
         solution=found.solution,
         checked=found.solution is not None,
         reasons=found.infeasible,
+    )
+
+
+def _proven(trace: list[TraceRow], lower_bound: float | None) -> tuple[TraceRow, ...]:
+    """Return a trace without bounds above the last one: a solver had said them, and a checked point refuted it."""
+    return tuple(
+        replace(row, lower_bound=lower_bound)
+        if row.lower_bound is not None and (lower_bound is None or row.lower_bound > lower_bound)
+        else row
+        for row in trace
     )
 
 

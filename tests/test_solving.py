@@ -123,11 +123,14 @@ def test_a_wrong_bound_does_not_leave_the_house(examples, monkeypatch, problem):
         aigc_opt.solve(instance, method=name)
 
     def hearsay(task):
-        return dataclasses.replace(boasting(task), proof=Proof.SOLVER)
+        found = dataclasses.replace(boasting(task), proof=Proof.SOLVER)
+        task.control.report("a solver says", lower_bound=found.lower_bound)
+        return found
 
     monkeypatch.setitem(methods, name, hearsay)  # the point is checked, what a solver says of others is not
     with pytest.warns(UserWarning, match="above its checked point"):
         result = aigc_opt.solve(instance, method=name)
+    assert all(row.lower_bound is None for row in result.trace)
     assert (result.status, result.lower_bound, result.proof) == ("feasible", None, "none")
     assert aigc_opt.check(instance, result).feasible
 
