@@ -22,8 +22,9 @@ if TYPE_CHECKING:  # to import it takes a quarter of a command's start: it is do
 
 INF = float("inf")
 
-MAGNITUDES = 1e9
-"""Ratio of the largest to the smallest cost or coefficient from which on solving is warned of."""
+COSTS, COEFFICIENTS = 1e9, 1e6
+"""Ratio of the largest to the smallest cost, and of the coefficients of a row, from which on a solver's bound is not
+believed: solvers keep rows to 1e-6 of the row's size, and costs to 1e-7."""
 
 Label = tuple[Any, ...]
 """Where in its block a row or column belongs: slot, server, model, ..., as a person writes them."""
@@ -128,16 +129,34 @@ class LinearProgram:
             self.row_lower[rows] - used, self.row_upper[rows] - used, offset=self.offset + float(self.cost @ still),
         )  # fmt: skip
 
-    def warn_of_magnitudes(self) -> None:
-        """Warn where costs, or coefficients, differ so much in size that a solver may take small ones for zero."""
-        for what, values in (("costs", abs(self.cost)), ("coefficients", abs(self.matrix.data))):
-            values = values[values > 0]
-            if values.size and values.max() / values.min() > MAGNITUDES:
+    def within_range(self) -> bool:
+        """Whether a solver can tell small costs, and small coefficients of a row, beside large ones; warns if not.
+
+        What a solver says of a mixed-integer program is no bound then: HiGHS has said half more than the optimum.
+        """
+        import scipy.sparse as sp  # here: as above
+
+        size = abs(sp.csr_array(self.matrix))
+        size.eliminate_zeros()
+        filled = np.flatnonzero(np.diff(size.indptr))
+        starts = size.indptr[filled]
+        least, most = (
+            part.reduceat(size.data, starts) if filled.size else np.ones(1) for part in (np.minimum, np.maximum)
+        )
+        row = int(np.argmax(most / least))
+        cost = abs(self.cost[self.cost != 0])
+        found = {"costs": (cost.min(initial=INF), cost.max(initial=0.0), COSTS)}
+        found["coefficients of a row"] = (least[row], most[row], COEFFICIENTS)
+        within = True
+        for what, (low, high, ratio) in found.items():
+            if high > ratio * low:
+                within = False
                 warnings.warn(
-                    f"{what} range in magnitude from {values.min():.0e} to {values.max():.0e}: "
-                    "the bound and the choice among small ones may suffer from rounding in the solver",
+                    f"{what} range in magnitude from {low:.0e} to {high:.0e}: the solver's word on the bound is left "
+                    "out, and its choice among small ones may suffer from rounding",
                     stacklevel=2,
                 )
+        return within
 
     @cached_property
     def column_names(self) -> list[str]:

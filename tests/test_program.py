@@ -97,3 +97,24 @@ def test_builder_joins_families_and_drops_zeros():
     assert made.row_lower.tolist() == [-INF, -INF, -3.0] and made.upper.tolist() == [1, 1, 5]
     assert made.integer.tolist() == [True, True, False] and made.offset == 9.0
     assert made.block("b").start == 2 and not made.relaxed().integer.any()
+
+
+@pytest.mark.parametrize(
+    ("cost", "row", "within"),
+    [
+        ([1, 1e8], [1, 1e5], True), ([1, 0], [1, 0], True), ([0, 0], [0, 0], True), ([-1, 1e-10], [1, 1], False),
+        ([1, 1], [1e-3, 1e4], False),
+    ],
+)  # fmt: skip
+def test_ranges_of_magnitude_that_a_solver_can_tell_apart(cost, row, within):
+    """Rows of different units are no matter: they are scaled one by one."""
+    build = ProgramBuilder()
+    column = build.variable("x", np.array(cost, float), lambda: [(1,), (2,)])
+    build.constraint("a", [(np.zeros(2, int), column, np.array(row, float))], np.ones(1), lambda: [(1,)])
+    build.constraint("b", [(np.zeros(2, int), column, np.full(2, 1e12))], np.ones(1), lambda: [(1,)])
+    program = build.build()
+    if within:
+        assert program.within_range()
+    else:
+        with pytest.warns(UserWarning, match="range in magnitude"):
+            assert not program.within_range()

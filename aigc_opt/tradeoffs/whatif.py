@@ -138,6 +138,8 @@ def _placements(
     program, placed = built.program, np.concatenate([point.stored.ravel(), point.loaded.ravel()])
     columns = built.placement_columns(point)[0]
     yield placed, point, best.lower_bound
+    if not program.within_range():
+        return
     while control.stop is None:
         program = _without(program, columns, placed)
         outcome = Highs(program).solve(gap, control)

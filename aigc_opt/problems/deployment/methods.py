@@ -80,7 +80,6 @@ def relaxation_bound(instance: DeploymentInstance, costs: Costs, control: Contro
     control.report("bound: cheapest ways", lower_bound=best)
     if control.stop is None:
         built = DeploymentProgram(instance)
-        built.program.warn_of_magnitudes()
         best = max(best, tightened(built, control)[1])
     return best
 
@@ -140,7 +139,7 @@ def exact(task: Task) -> Found:
         started = offer(start.stored, start.loaded, "starting point")
     clearings = min(CLEARINGS, size // (5 if size >= WORTH_PARTS else 20))
     built = DeploymentProgram(instance)
-    built.program.warn_of_magnitudes()
+    believed = built.program.within_range()
     control.report(f"program: {built.program.cost.size} columns, {built.program.row_upper.size} rows")
     relaxations: list[tuple[LinearProgram, np.ndarray]] = []
     multipliers: list[np.ndarray] = []
@@ -244,7 +243,7 @@ def exact(task: Task) -> Found:
             task.seed,
             start=built.point(best.solution),
             on_point=lambda x: offer(*built.placement(x), "branch and bound: better point"),
-            report_bounds=True,
+            report_bounds=believed,
         )
         if outcome.answer not in (Answer.OPTIMAL, Answer.STOPPED):
             raise SolverError(f"HiGHS says {outcome.answer} of a program that has a feasible point")
@@ -254,10 +253,11 @@ def exact(task: Task) -> Found:
     if outcome.x is not None:
         offer(*built.placement(outcome.x), "branch and bound: better point")
     proof = Proof.DUAL
-    if outcome.bound is not None and contradicts(outcome.bound, best.objective):
-        warnings.warn(f"HiGHS's bound of {outcome.bound} is above a checked point and left out", stacklevel=2)
-    elif outcome.bound is not None and outcome.bound > least:
-        least, proof = outcome.bound, Proof.SOLVER
+    word = outcome.bound if believed else None
+    if word is not None and contradicts(word, best.objective):
+        warnings.warn(f"HiGHS's bound of {word} is above a checked point and left out", stacklevel=2)
+    elif word is not None and word > least:
+        least, proof = word, Proof.SOLVER
         control.report("branch and bound", lower_bound=least)
     limit = None if outcome.answer is Answer.OPTIMAL else (outcome.limit or control.stop)
     return Found(best.solution, least, proof, limit)

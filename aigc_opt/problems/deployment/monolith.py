@@ -18,19 +18,19 @@ BYTES_SOLVING = 1500.0
 def monolith(task: Task) -> Found:
     """Hand the program to HiGHS as it is: no starting point, no cuts of ours, no decomposition.
 
-    The bound is HiGHS's. Its point is a placement, rounded, with its routing solved again exactly. Under a short limit
-    there may be neither.
+    The bound is HiGHS's, where numbers are of sizes that it can tell apart. Its point is a placement, rounded, with its
+    routing solved again exactly. Under a short limit there may be neither.
     """
     columns = number_of_columns(task.instance)
     require_memory(task.instance.name, f"HiGHS to solve {columns:,.0f} columns", BYTES_SOLVING * columns)
     built = DeploymentProgram(task.instance)
-    built.program.warn_of_magnitudes()
-    outcome = Highs(built.program).solve(task.gap, task.control, task.seed, report_bounds=True)
+    believed = built.program.within_range()
+    outcome = Highs(built.program).solve(task.gap, task.control, task.seed, report_bounds=believed)
     if outcome.answer not in (Answer.OPTIMAL, Answer.STOPPED):
         raise SolverError(f"HiGHS says {outcome.answer} of a program that has a feasible point")
     solution = None
     if outcome.x is not None:
         costs = Costs.of(task.instance)
         solution = complete(task.instance, costs, *built.placement(outcome.x))
-    proof = Proof.NONE if outcome.bound is None else Proof.SOLVER
-    return Found(solution, outcome.bound, proof, outcome.limit)
+    bound = outcome.bound if believed else None
+    return Found(solution, bound, Proof.NONE if bound is None else Proof.SOLVER, outcome.limit)
