@@ -37,6 +37,7 @@ def test_all_methods_agree(chunk):
         pytest.param(3047, id="a master of Benders that came back to the same caches for ever"),
         pytest.param(11616, id="a master of Benders with costs of which no double has the digits that HiGHS asks for"),
         pytest.param(6569, id="a unit of cost for switches that cost more than everything else"),
+        pytest.param(4715, id="switches of 2e10 in that unit"),
         pytest.param(3039, id="HiGHS's bound above the optimum by 0.3%, coefficients from 1 to 2e9"),
         pytest.param(7863, id="HiGHS's bound above the optimum by half, costs from 0.1 to 2e10"),
         pytest.param(5110, id="servers that were repaired with room counted in whole GHz"),

@@ -97,11 +97,13 @@ class Episode:
     def unit(self) -> float:
         """A power of two: about a thousandth of what a slot, or a switch, costs at most; 1 where nothing costs.
 
-        Switches dearer than all slots together count as these: they hardly pay, and the digits of slots matter.
+        Switches dearer than all slots together count as these, because they hardly pay and the digits of slots matter,
+        but none is more than 10^9 units, beyond which HiGHS goes wrong.
         """
         edge = abs(self.curves.vertex_cost).max(axis=1)[np.maximum(self.model, 0)]
         slot = np.where(self.model >= 0, np.maximum(abs(self.cloud), edge), 0.0).sum(axis=1)
-        dearest = max(float(slot.max()), min(float(self.switch.max()), float(slot.sum())))
+        switch = float(self.switch.max())
+        dearest = max(float(slot.max()), min(switch, float(slot.sum())), 1e-6 * switch)
         return 2.0 ** round(math.log2(dearest / 1e3)) if dearest > 0 else 1.0
 
     def in_unit(self, unit: float) -> Episode:
