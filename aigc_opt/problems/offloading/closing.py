@@ -101,14 +101,13 @@ def close(
         added = tangents.add_all(*prices_of(tables, choice))
         program_of, columns, partial = _kept(tables, mu, choice, upper, fixing, most_columns)
         program = compact_program(program_of, columns, tangents)
-        believed = program.within_range()
         part = control.part(most_s=mip_seconds)
         outcome = Highs(program).solve(
             max(gap * 0.3, 1e-9), part, seed, program_point(tables, columns, tangents, choice), options=options
         )
         if outcome.answer is Answer.INFEASIBLE:  # cannot be, the choice at hand is in it: never made a bound
             break
-        if believed and not partial and outcome.bound is not None and outcome.bound > bound:
+        if not partial and outcome.bound is not None and outcome.bound > bound:
             # A choice that was left out costs more than `upper`: the optimum is at least the smaller of the two.
             bound = min(outcome.bound, upper)
         moved = False
