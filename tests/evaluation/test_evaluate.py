@@ -193,9 +193,8 @@ def test_interrupted_in_sampling_it_goes_on_where_it_was(process, tmp_path, monk
     assert data["policies"][0]["cost"] == whole["policies"][0]["cost"]
 
 
-def test_interrupted_in_sampling_episodes_of_before_are_reported(process, tmp_path, monkeypatch, capsys):
-    """Without the bound that sampling would have given."""
-    journal = tmp_path / "journal"
+def killed_after_two_episodes(process, policy, journal):
+    """Leave the journal that an evaluation of three episodes leaves when it is killed in the third one."""
     play = running.Episodes.play
 
     def killed(self, number):
@@ -203,9 +202,15 @@ def test_interrupted_in_sampling_episodes_of_before_are_reported(process, tmp_pa
             raise SystemExit("killed")
         return play(self, number)
 
-    monkeypatch.setattr(running.Episodes, "play", killed)
-    with pytest.raises(SystemExit):
-        evaluate(process, ["lru"], episodes=3, journal=journal)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(running.Episodes, "play", killed)
+        evaluate(process, [policy], episodes=3, journal=journal)
+
+
+def test_interrupted_in_sampling_episodes_of_before_are_reported(process, tmp_path, monkeypatch, capsys):
+    """Without the bound that sampling would have given."""
+    journal = tmp_path / "journal"
+    killed_after_two_episodes(process, "lru", journal)
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(line for line in lines if not line.startswith('{"sample"')))
 
@@ -258,17 +263,7 @@ def test_a_journal_of_a_policy_that_was_changed_is_left_alone(process, tmp_path,
     module = tmp_path / "brought_and_changed.py"
     module.write_text("import numpy as np\n\ndef policy(view):\n    return np.ones(view.station.models)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    play = running.Episodes.play
-
-    def killed(self, number):
-        if number == 2:
-            raise SystemExit("killed")
-        return play(self, number)
-
-    monkeypatch.setattr(running.Episodes, "play", killed)
-    with pytest.raises(SystemExit):
-        evaluate(process, ["brought_and_changed:policy"], episodes=3, journal=tmp_path / "journal")
-    monkeypatch.setattr(running.Episodes, "play", play)
+    killed_after_two_episodes(process, "brought_and_changed:policy", tmp_path / "journal")
     module.write_text(module.read_text().replace("np.ones", "-np.ones"))
     with pytest.raises(aigc_opt.InputError, match="holds episodes of another evaluation"):
         evaluate(process, ["brought_and_changed:policy"], episodes=3, journal=tmp_path / "journal")
