@@ -230,13 +230,15 @@ def everybody_alone(tables: Tables) -> float:
 
     Each part of a column's cost is no less than here: ``base`` = transfers and loss, and ``sigma^2 / f`` with
     f <= capacity. So no option of a user costs less, and no point less than the sum; what is taken off covers the
-    rounding.
+    rounding of all parts, which may have either sign.
     """
     cost = tables.outside_cost
+    size = np.where(np.isfinite(cost), abs(cost), 0.0)
     if tables.servers:
-        inside = (tables.loss + tables.rate[:, None] * tables.work / tables.capacity.max()).min(axis=1)
-        cost = np.minimum(cost, tables.fixed.min(axis=1) + inside)
-    return float(cost.sum() - 1e-12 * abs(cost).sum()) if np.isfinite(cost).all() else -math.inf
+        served, transfer = tables.rate[:, None] * tables.work / tables.capacity.max(), tables.fixed.min(axis=1)
+        cost = np.minimum(cost, transfer + (tables.loss + served).min(axis=1))
+        size += abs(tables.loss).max(axis=1) + served.max(axis=1) + np.where(np.isfinite(transfer), transfer, 0.0)
+    return float(cost.sum() - 1e-12 * size.sum()) if np.isfinite(cost).all() else -math.inf
 
 
 def blocks(rows: int, width: int, most: int | None = None) -> Iterator[slice]:
