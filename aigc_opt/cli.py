@@ -256,7 +256,7 @@ def _fit(arguments: argparse.Namespace) -> int:
         found.save(arguments.output)
         say(f"wrote {arguments.output}: {found.quality.kind}, R^2 {found.r2['quality']:.4f}")
     if arguments.plot is not None:
-        from aigc_opt.plot.fitted_curves import save_fitted_curves
+        from aigc_opt.plot.curves import save_fitted_curves
 
         save_fitted_curves(found, measurements, arguments.plot)
         say(f"wrote {arguments.plot}")

@@ -213,14 +213,14 @@ def test_bad_calls(tmp_path, capsys):
 
 def test_picture(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    from aigc_opt.plot.fitted_curves import plot_fitted_curves
+    from aigc_opt.plot import fitted_curves
 
     path, picture = tmp_path / "m.csv", tmp_path / "fit.png"
     data = measured(CURVES["power"], noise=1.0, samples=3)
     path.write_text(csv_of(data))
     assert main(["fit", str(path), "--plot", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
-    axes = plot_fitted_curves(fit(data), read_measurements(path))
+    axes = fitted_curves(fit(data), read_measurements(path))
     residual = axes[1, 0].lines[1].get_ydata()
     assert residual == pytest.approx(data.quality_loss - fit(data).quality.value(data.steps))
     assert main(["fit", str(path), "--plot", str(tmp_path / "fit.xyz")]) == 2

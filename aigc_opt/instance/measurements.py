@@ -7,12 +7,16 @@ import io
 import math
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aigc_opt.errors import Fault, InputError
 from aigc_opt.instance.fields import FAULTS_PER_ARRAY, quote
 from aigc_opt.instance.files import read_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REQUIRED, OPTIONAL = ("steps", "quality_loss", "latency_s"), ("energy_j",)
 
@@ -44,6 +48,12 @@ class Measurements:
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    def frame(self) -> pd.DataFrame:
+        """Return a table with the columns of the file."""
+        import pandas as pd
+
+        return pd.DataFrame({name: column for name, column in vars(self).items() if column is not None})
 
 
 def read_measurements(path: str | os.PathLike[str]) -> Measurements:

@@ -1,7 +1,6 @@
 """Pictures: every function takes Axes (or makes them) and returns them. Needs matplotlib, the extra ``plot``."""
 
-from aigc_opt.plot.curves import curves
-from aigc_opt.plot.fitted_curves import plot_fitted_curves as fitted_curves
+from aigc_opt.plot.curves import curves, fitted_curves
 from aigc_opt.plot.fronts import front
 from aigc_opt.plot.maps import offloading_map
 from aigc_opt.plot.policies import policy_gaps

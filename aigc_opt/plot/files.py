@@ -58,13 +58,7 @@ def draw(path: str | os.PathLike[str], output: str | os.PathLike[str], instance:
     """
     if Path(output).suffix not in ENDINGS:
         raise InputError(str(output), [f"must end in {', '.join(ENDINGS)}"])
-    figure = figure_of(path, instance)
-    try:
-        save_figure(figure, output, dpi=150)
-    finally:
-        from matplotlib import pyplot
-
-        pyplot.close(figure)
+    save_figure(figure_of(path, instance), output, dpi=150)
 
 
 def figure_of(path: str | os.PathLike[str], instance: Instance | None = None) -> Figure:

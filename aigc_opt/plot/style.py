@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from aigc_opt.errors import InputError
 from aigc_opt.instance.files import write_bytes
@@ -35,13 +38,32 @@ def axes_of(ax: Axes | None) -> Axes:
         If matplotlib is not installed.
 
     """
-    if ax is not None:
-        return ax
+    return grid_of_axes()[0, 0] if ax is None else ax
+
+
+def grid_of_axes(
+    rows: int = 1,
+    columns: int = 1,
+    sharex: Literal[False, "col"] = False,
+    figsize: tuple[float, float] | None = None,
+    height_ratios: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Return the Axes of a new figure, shape (rows, columns).
+
+    Raises
+    ------
+    InputError
+        If matplotlib is not installed.
+
+    """
     try:
         from matplotlib import pyplot
     except ImportError:
         raise InputError("plot", ["needs matplotlib: pip install 'aigc_opt[plot]'"]) from None
-    return pyplot.subplots(layout="constrained")[1]
+    axes: np.ndarray = pyplot.subplots(
+        rows, columns, squeeze=False, sharex=sharex, figsize=figsize, height_ratios=height_ratios, layout="constrained"
+    )[1]
+    return axes
 
 
 def figure_with(ax: Axes) -> Figure:
@@ -54,7 +76,7 @@ def figure_with(ax: Axes) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int) -> None:
-    """Write a figure at once, in the format that the path's ending says.
+    """Write a figure at once, in the format that the path's ending says, and close it.
 
     Raises
     ------
@@ -62,11 +84,15 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int) -> None:
         If that is none that matplotlib writes, or the file cannot be written.
 
     """
+    from matplotlib import pyplot
+
     stream = io.BytesIO()
     try:
         figure.savefig(stream, dpi=dpi, format=Path(path).suffix.removeprefix(".") or None)
     except ValueError as error:
         raise InputError(str(path), [f"cannot be written: {error}"]) from None
+    finally:
+        pyplot.close(figure)
     write_bytes(path, stream.getvalue())
 
 
@@ -79,12 +105,12 @@ def count_along(ax: Axes) -> None:
         locator.set_params(integer=True)
 
 
-def legend_below(ax: Axes, columns: int = 3) -> None:
-    """Put the legend under the Axes, where it covers no data."""
-    handles, labels = ax.get_legend_handles_labels()
+def legend_below(ax: Axes, columns: int = 3, of: Axes | None = None, down: float = 0.17) -> None:
+    """Put the legend (of other Axes, where given) ``down`` of the Axes' heights below, where it covers no data."""
+    handles, labels = (of or ax).get_legend_handles_labels()
     if handles:
         ax.legend(
-            handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=min(columns, len(labels)),
+            handles, labels, loc="upper center", bbox_to_anchor=(0.5, -down), ncols=min(columns, len(labels)),
             frameon=False, fontsize="small",
         )  # fmt: skip
 
