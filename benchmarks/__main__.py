@@ -24,6 +24,7 @@ from pathlib import Path
 import aigc_opt
 from aigc_opt.bench.bounds import read_bounds
 from aigc_opt.bench.commands import report
+from aigc_opt.bench.compare import uncompared
 from aigc_opt.bench.rows import calibrate, dumped, read_rows
 from aigc_opt.bench.run import Entry, Run, entry_of, run
 from aigc_opt.instance.files import write_text
@@ -119,12 +120,18 @@ def main() -> int:
     arguments = parser.parse_args()
     bounds = read_bounds(BOUNDS) if BOUNDS.exists() else {}
     about, last = read_rows(RESULTS) if RESULTS.exists() else ({}, [])
+    last = [row for row in last if arguments.only in row.place]
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as made:
         chosen = [entry for entry in entries(Path(made)) if arguments.only in entry.place]
         committed = {entry.place for entry in chosen if not entry.path.startswith(made)}
         committed |= {entry.place for entry in chosen if entry.command.startswith("instances")}
         done = run(chosen, last, lambda line: print(line, file=sys.stderr, flush=True))
+    whole = not arguments.only and arguments.building and not done.interrupted
     faults: list[str] = []
+    if not arguments.update:
+        faults += [
+            f"{path}: is missing, there is nothing to compare with" for path in (BOUNDS, RESULTS) if not path.exists()
+        ]
     building_table = None
     if arguments.building and not done.interrupted:
         unit = calibrate()
@@ -133,9 +140,10 @@ def main() -> int:
         if "building" in about:
             before = about["building"]
             faults += slower_building(medians, unit, before["median_s"], before["calibration_s"])
+    if whole and last and not arguments.update and uncompared(done.rows, last):
+        faults.append(f"{RESULTS}: is not of these instances; --update writes it anew")
     page = markdown(done, building_table)
     print(page)
-    whole = not arguments.only and arguments.building and not done.interrupted
     status = report(done, bounds, last, faults, BOUNDS if arguments.update else None, committed)
     if arguments.update and whole:
         # What is wrong stays on the page and in the exit status; contradictions never get into the known intervals.

@@ -11,11 +11,12 @@ import pytest
 
 import aigc_opt
 from aigc_opt.bench.bounds import End, Known, contradictions, improved, read_bounds, write_bounds
-from aigc_opt.bench.compare import regressions
+from aigc_opt.bench.compare import regressions, uncompared
 from aigc_opt.bench.rows import ENDING_S, LATE_S, Row, calibrate, dumped, measure, read_rows, run_limited
-from aigc_opt.bench.run import cases_of, entries_of_folder
+from aigc_opt.bench.run import Run, cases_of, entries_of_folder
 from aigc_opt.cli import main
 from aigc_opt.errors import InputError
+from benchmarks import __main__ as everything
 from tests.conftest import ROOT
 
 BOUNDS = ROOT / "instances" / "bounds.json"
@@ -103,6 +104,19 @@ def test_wider_than_the_last_run(gap, fine):
     assert (regressions([row(gap=gap, **stopped)], [row(gap=0.01, **stopped)]) == []) is fine
 
 
+def test_what_is_not_compared_is_said():
+    assert uncompared([row(), row(label="monolith")], [row()]) == []
+    for now, last, words in (
+        ([row()], [], "not in the last run"),
+        ([], [row()], "not in this run"),
+        ([row(sha256="1" * 64)], [row()], "another instance of this name"),
+        ([row(time_limit=2.0)], [row()], "its limit is 2 s, was 10 s"),
+    ):
+        (line,) = uncompared(now, last)
+        assert line.startswith("deployment/a: not compared: ") and words in line
+        assert regressions([row(**vars(each)) for each in now], last) == []
+
+
 def test_small_differences_are_noise():
     assert regressions([row(processor_s=1.4)], [row(processor_s=0.5)]) == []
 
@@ -155,6 +169,63 @@ def test_command_line(tmp_path, examples, capsys):
     assert "is below the known bound" in said.err and "left as it is" in said.err
     assert read_bounds(folder / "bounds.json") == wrong
 
+    # So is a row that an earlier run had better, and what of that run is not compared is said.
+    (folder / "bounds.json").unlink()
+    data = json.loads(results.read_text())
+    data["rows"] = [each | {"status": "infeasible"} for each in data["rows"]]
+    data["rows"] += [each | {"name": "gone"} for each in data["rows"][:1]]
+    results.write_text(json.dumps(data))
+    assert main([*words, "--against", str(results)]) == 1
+    said = capsys.readouterr().err
+    assert "deployment/deployment-small: optimal, was infeasible" in said
+    assert "deployment/gone: not compared: it is not in this run" in said
+
+
+@pytest.mark.parametrize(
+    ("now", "last", "said"),
+    [
+        ([row()], [row()], None),
+        ([row(processor_s=6.5)], [row()], "1.30 times the last run's processor seconds"),
+        ([row(gap=0.02, status="feasible")], [row(gap=0.01, status="feasible")], "the interval is wider"),
+        ([row()], [row(), row(name="b")], "is not of these instances"),
+        ([row(sha256="1" * 64)], [row()], "is not of these instances"),
+        ([row()], None, "is missing"),
+    ],
+)
+def test_the_repositorys_benchmark_fails_where_the_last_table_was_better(
+    now, last, said, tmp_path, monkeypatch, capsys
+):
+    building = {"calibration_s": 1.0, "median_s": {}}
+    about = {"versions": {}, "cores": 1, "processor": "", "memory_gb": 1, "system": "", "load_average": 1, "date": ""}
+    monkeypatch.setattr(everything, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(everything, "entries", lambda made: iter(()))
+    monkeypatch.setattr(everything, "run", lambda *rest: Run(dict(about), now))
+    monkeypatch.setattr(everything, "measure_building", lambda: ({}, ""))
+    monkeypatch.setattr(everything, "calibrate", lambda: 1.0)
+    monkeypatch.setattr(sys, "argv", ["benchmarks"])
+    if last is not None:
+        everything.RESULTS.write_text(dumped({"building": building, "rows": [vars(each) for each in last]}))
+    assert everything.main() == (said is not None)
+    assert (said or "") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"processor_s": "long"}, "rows[0].processor_s: must be a number, got text 'long'"),
+        ({"processor_s": None}, "rows[0].processor_s: must be a number, got null"),
+        ({"gap": "1%"}, "rows[0].gap: must be a number or null, got text '1%'"),
+        ({"sha256": 1}, "rows[0].sha256: must be text, got 1"),
+        ({"odd": 1}, "is not the results of a benchmark"),
+    ],
+)
+def test_results_that_are_damaged_are_refused_in_a_line(changes, said, tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps({"rows": [row().to_dict() | changes]}))
+    with pytest.raises(InputError) as refused:
+        read_rows(tmp_path / "results.json")
+    (line,) = refused.value.lines()
+    assert said in line
+
 
 @pytest.mark.parametrize(
     ("words", "said"),
@@ -173,8 +244,10 @@ def test_wrong_calls(words, said, tmp_path, capsys):
 def test_broken_instances_of_a_folder_are_named(tmp_path, capsys, examples):
     shutil.copy(ROOT / "tests" / "broken" / "deployment-weights.json", tmp_path)
     (tmp_path / "other.json").write_text('{"something": "else"}')
+    (tmp_path / "truncated.json").write_text('{"arrivals": [')
     assert main(["bench", str(tmp_path)]) == 1
-    assert "deployment-weights.json: weights" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "deployment-weights.json: weights" in said and "truncated.json: is not JSON" in said and "other" not in said
 
 
 # ----------------------------------------------------------------------------------------- the committed intervals

@@ -57,6 +57,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     if arguments.bounds and not path.exists() and not arguments.update:
         raise InputError(arguments.bounds, ["there is no such file"])
     last = [] if arguments.against is None else read_rows(arguments.against)[1]
+    last = [row for row in last if arguments.only in row.place]
     tell: Callable[[str], Any] = (lambda line: None) if arguments.quiet else say
     with tempfile.TemporaryDirectory(prefix="aigc-opt-bench-") as made:
         entries, faults = entries_of_folder(folder, arguments.gap, arguments.time_limit, Path(made))
@@ -86,7 +87,11 @@ def report(
 ) -> int:
     """Say what is wrong with a run, write better ends of intervals where nothing is, and return the exit status."""
     from aigc_opt.bench.bounds import write_bounds
+    from aigc_opt.bench.compare import uncompared
 
+    if last and not done.interrupted:
+        for line in uncompared(done.rows, last):
+            say(line)
     faults = faults + done.faults(bounds, last)
     for line in faults:
         say(f"aigc-opt: {line}")

@@ -7,6 +7,8 @@ that ended because their time was over are not compared in time: it is their lim
 An interval is wider if its gap is more than a fifth above the last one's *and* above what was asked for by more than
 `FLOOR_GAP`; a row that ended by itself and now does not, has lost its point or its proof of infeasibility, is an error
 whatever its gap.
+
+What cannot be compared is said (`uncompared`): a comparison with nothing would find nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def regressions(rows: Iterable[Row], last: Iterable[Row], label: str = OURS) -> 
     lines = []
     for row in rows:
         old = before.get(row.key)
-        if row.label != label or old is None or old.sha256 != row.sha256 or old.time_limit > row.time_limit:
+        if row.label != label or old is None or _why_not(row, old) is not None:
             continue
         if is_slower(row, old):
             lines.append(
@@ -54,6 +56,25 @@ def regressions(rows: Iterable[Row], last: Iterable[Row], label: str = OURS) -> 
         if words := _wider(row, old):
             lines.append(f"{row.place}: {words}")
     return lines
+
+
+def uncompared(rows: Iterable[Row], last: Iterable[Row], label: str = OURS) -> list[str]:
+    """Return a line for each row of `label`, of this run or the last one, that `regressions` says nothing about."""
+    now, before = ({row.key: row for row in each if row.label == label} for each in (rows, last))
+    lines = [f"{row.place}: not compared: it is not in the last run" for key, row in now.items() if key not in before]
+    for key, old in before.items():
+        why = "it is not in this run" if key not in now else _why_not(now[key], old)
+        lines += [] if why is None else [f"{old.place}: not compared: {why}"]
+    return lines
+
+
+def _why_not(row: Row, old: Row) -> str | None:
+    """Say why a row has nothing to be compared with in the last run's row of its name."""
+    if old.sha256 != row.sha256:
+        return f"the last run's is another instance of this name, {old.sha256[:12]}, not {row.sha256[:12]}"
+    if old.time_limit > row.time_limit:
+        return f"its limit is {row.time_limit:g} s, was {old.time_limit:g} s"
+    return None
 
 
 def _wider(row: Row, old: Row) -> str | None:

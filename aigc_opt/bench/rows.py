@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from aigc_opt import api
-from aigc_opt.errors import InputError
+from aigc_opt.errors import Fault, InputError
+from aigc_opt.instance.fields import describe
 from aigc_opt.instance.files import SOLUTION_BYTES, read_json
 
 LATE_S = 6.0
@@ -260,6 +261,16 @@ def calibrate() -> float:
     return min(once() for _ in range(3))
 
 
+_TEXT, _NUMBER = ((str,), "text"), ((int, float), "a number")
+_COMPARED: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("name", "problem", "label", "sha256", "status"), _TEXT),
+    **dict.fromkeys(("processor_s", "calibration_s", "time_limit"), _NUMBER),
+    "gap": ((int, float, type(None)), "a number or null"),
+    "limit": ((str, type(None)), "text or null"),
+}
+"""What runs are compared by, and what it must be in a file."""
+
+
 def read_rows(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Row]]:
     """Read the results of a run: what was written about it, and its rows.
 
@@ -271,9 +282,18 @@ def read_rows(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Row]]:
     """
     data = read_json(path)
     try:
-        return data, [Row(**row) for row in data["rows"]]
+        rows = [Row(**row) for row in data["rows"]]
     except (KeyError, TypeError) as error:
         raise InputError(str(path), [f"is not the results of a benchmark: {error}"]) from None
+    faults = [
+        Fault(f"rows[{index}].{key}", f"must be {what}, got {describe(getattr(row, key))}")
+        for index, row in enumerate(rows)
+        for (key, (types, what)) in _COMPARED.items()
+        if type(getattr(row, key)) not in types
+    ]
+    if faults:
+        raise InputError(str(path), faults)
+    return data, rows
 
 
 def dumped(data: dict[str, Any]) -> str:

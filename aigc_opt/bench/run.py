@@ -16,7 +16,7 @@ from aigc_opt.bench.rows import Case, Row, calibrate, measure
 from aigc_opt.bench.table import described, machine, tables
 from aigc_opt.errors import InputError
 from aigc_opt.instance.base import Instance
-from aigc_opt.instance.files import load, read_json, save
+from aigc_opt.instance.files import SOLUTION_BYTES, load, read_json, save
 from aigc_opt.instance.sample import sample
 from aigc_opt.instance.two_timescale import TwoTimescaleInstance
 from aigc_opt.problems.problem import problem_of
@@ -83,19 +83,18 @@ class Run:
 def entries_of_folder(folder: Path, gap: float, time_limit: float, made: Path) -> tuple[list[Entry], list[str]]:
     """Return an entry for each instance file below a folder, and a line for each file that cannot be read.
 
-    Files that do not claim to be instances are passed over. Of a process the episode of seed 0 is solved, which is
-    written to the folder `made`.
+    JSON objects that do not claim to be instances are passed over; what is no object may be a broken one. Of a process
+    the episode of seed 0 is solved, which is written to the folder `made`.
     """
     found: list[Entry] = []
     faults: list[str] = []
     for path in sorted(folder.rglob("*.json")):
         try:
-            if read_json(path).get("format") != INSTANCE_FORMAT:
+            if read_json(path, SOLUTION_BYTES).get("format") != INSTANCE_FORMAT:
                 continue
             instance = load(path)
         except InputError as error:
-            if _claims_to_be_instance(path):
-                faults += error.lines()
+            faults += error.lines()
             continue
         entry = entry_of(instance, path, str(path), gap, time_limit, made)
         twin = next((other for other in found if other.place == entry.place), None)
@@ -104,14 +103,6 @@ def entries_of_folder(folder: Path, gap: float, time_limit: float, made: Path) -
             continue
         found.append(entry)
     return found, faults
-
-
-def _claims_to_be_instance(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return INSTANCE_FORMAT.encode() in file.read(4096)
-    except OSError:
-        return True
 
 
 def entry_of(
