@@ -326,3 +326,11 @@ def test_a_file_that_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
         read_json(file)
     monkeypatch.setattr(control, "available_memory", lambda: 5e8)
     assert len(read_json(file)["a"]) == 200_000
+
+
+def test_policies_on_a_process_that_does_not_fit_are_refused_before_it_is_drawn(examples, tmp_path, capsys):
+    data = json.loads((examples / "two-timescale-process.json").read_text())
+    data["process"]["frames"] = 10**9
+    (tmp_path / "huge.json").write_text(json.dumps(data))
+    assert main(["evaluate", str(tmp_path / "huge.json"), "--policy", "lru", "--episodes", "2"]) == 2
+    assert "two-timescale-process: needs about" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aigc_opt.instance.sample import draw_requests
+from aigc_opt.instance.sample import draw_requests, require_room
 from aigc_opt.instance.two_timescale import REQUEST_ARRAYS, Requests, TwoTimescaleInstance
 from aigc_opt.problems.two_timescale.episode import Episode
 
@@ -114,6 +114,7 @@ class Station:
         self.process = process = instance.process
         self.states = 0 if process is None else len(process.zipf_exponents)
         if process is not None:  # the arrays of a law are those of any of its episodes
+            require_room(instance)
             instance = instance_with(
                 instance, draw_requests(process, len(instance.user_power_w), len(instance.models), 0)
             )

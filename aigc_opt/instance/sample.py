@@ -52,15 +52,27 @@ def sample(process: TwoTimescaleInstance, seed: int = 0, name: str | None = None
         faults.append(f"seed must be >= 0, got {seed}")
     if faults:
         raise InputError(process.name, faults)
-    drawn = process.process
-    places = drawn.frames * drawn.slots * len(process.user_power_w)
-    require_memory(process.name, f"{places:,} places for requests", BYTES_A_REQUEST * places)
+    require_room(process)
     data = process.to_dict()
     del data["process"]
     data["name"] = name or f"{process.name}-{seed}"
     data["description"] = f"Episode {seed} of {process.name}. {process.description}".rstrip()
     data["requests"] = draw_requests(process.process, len(process.user_power_w), len(process.models), seed)
     return TwoTimescaleInstance.from_dict(data, "sample")
+
+
+def require_room(process: TwoTimescaleInstance) -> None:
+    """Refuse a process whose episode does not fit into memory, before anything of it is drawn.
+
+    Raises
+    ------
+    InputError
+        With one line that says how much is needed and how much there is.
+
+    """
+    drawn = process.process
+    places = 0 if drawn is None else drawn.frames * drawn.slots * len(process.user_power_w)
+    require_memory(process.name, f"{places:,} places for requests", BYTES_A_REQUEST * places)
 
 
 def draw_requests(process: Process, users: int, models: int, seed: int) -> dict[str, np.ndarray]:
