@@ -24,8 +24,8 @@ from pathlib import Path
 import aigc_opt
 from aigc_opt.bench.bounds import read_bounds
 from aigc_opt.bench.commands import report
-from aigc_opt.bench.compare import uncompared
-from aigc_opt.bench.rows import calibrate, dumped, read_rows
+from aigc_opt.bench.compare import outdated
+from aigc_opt.bench.rows import Calibration, dumped, read_rows
 from aigc_opt.bench.run import Entry, Run, entry_of, run
 from aigc_opt.instance.files import write_text
 from aigc_opt.instance.generate import FAMILIES, GENERATORS
@@ -55,6 +55,8 @@ LARGE = {
 
 BUILDING_SIZES, BUILDING_REPEATS = ("4x10x31", "10x20x38"), 3
 BUILDING_FLOOR_S = 0.05
+BUILDING_SAMPLES = 5
+"""Samples of the calibration before, and as many after."""
 
 
 def entries(made: Path) -> Iterator[Entry]:
@@ -76,14 +78,17 @@ def entries(made: Path) -> Iterator[Entry]:
                 yield entry_of(instance, None, command, GAP, limit, made)
 
 
-def measure_building() -> tuple[dict[str, float], str]:
-    """Return median seconds of every library and size, ours in units of the calibration too, and the table."""
+def measure_building() -> tuple[dict[str, float], str, float]:
+    """Return median seconds of every library and size, the table, and the unit: seconds of the calibration."""
+    calibration = Calibration()
     names = building.available()
+    calibration.sample(BUILDING_SAMPLES)
     runs, prints = building.run(list(BUILDING_SIZES), names, BUILDING_REPEATS, False)
+    calibration.sample(BUILDING_SAMPLES)
     medians = {
         f"{size}, {name}": statistics.median(one["seconds"] for one in found) for (size, name), found in runs.items()
     }
-    return medians, building.table(runs, prints, names, BUILDING_REPEATS)
+    return medians, building.table(runs, prints, names, BUILDING_REPEATS), calibration.mean_s
 
 
 def slower_building(now: dict[str, float], unit: float, last: dict[str, float], last_unit: float) -> list[str]:
@@ -134,13 +139,12 @@ def main() -> int:
         ]
     building_table = None
     if arguments.building and not done.interrupted:
-        unit = calibrate()
-        medians, building_table = measure_building()
+        medians, building_table, unit = measure_building()
         done.about["building"] = {"calibration_s": unit, "median_s": medians}
         if "building" in about:
             before = about["building"]
             faults += slower_building(medians, unit, before["median_s"], before["calibration_s"])
-    if whole and last and not arguments.update and uncompared(done.rows, last):
+    if whole and last and not arguments.update and outdated(done.rows, last):
         faults.append(f"{RESULTS}: is not of these instances; --update writes it anew")
     page = markdown(done, building_table)
     print(page)

@@ -87,10 +87,10 @@ def report(
 ) -> int:
     """Say what is wrong with a run, write better ends of intervals where nothing is, and return the exit status."""
     from aigc_opt.bench.bounds import write_bounds
-    from aigc_opt.bench.compare import uncompared
+    from aigc_opt.bench.compare import outdated, slowed
 
     if last and not done.interrupted:
-        for line in uncompared(done.rows, last):
+        for line in outdated(done.rows, last) + slowed(done.rows, last):
             say(line)
     faults = faults + done.faults(bounds, last)
     for line in faults:

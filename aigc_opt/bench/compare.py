@@ -1,14 +1,15 @@
 """A run of the benchmark against the last one: slower by more than a fifth, or a wider interval, is an error.
 
-Machines differ and are noisy. So what is compared are processor seconds, in units of a fixed computation measured in
-the same run just before the row (`rows.calibrate`), and a difference counts only if it is more than `FLOOR_S` too. Rows
-that ended because their time was over are not compared in time: it is their limit.
+Machines differ and are noisy. So what is compared are processor seconds, in units of a fixed computation measured while
+the row was (`rows.Calibration`), and a difference counts only if it is more than `FLOOR_S` too. Rows that ended because
+their time was over are not compared in time: it is their limit.
 
 An interval is wider if its gap is more than a fifth above the last one's *and* above what was asked for by more than
 `FLOOR_GAP`; a row that ended by itself and now does not, has lost its point or its proof of infeasibility, is an error
-whatever its gap.
+whatever its gap. How far a row comes in its time is the machine's doing too: where the time was over and the machine is
+slower by more than a fifth, nothing is said about the interval.
 
-What cannot be compared is said (`uncompared`): a comparison with nothing would find nothing.
+What cannot be compared is said (`outdated`, `slowed`): a comparison with nothing would find nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aigc_opt.bench.rows import Row
+from aigc_opt.result import Limit
 
 SLOWER = 1.2
 FLOOR_S = 1.0
@@ -53,19 +55,34 @@ def regressions(rows: Iterable[Row], last: Iterable[Row], label: str = OURS) -> 
                 f"calibration: {row.processor_s / row.calibration_s:.1f} instead of "
                 f"{old.processor_s / old.calibration_s:.1f})"
             )
-        if words := _wider(row, old):
+        if not _slowed(row, old) and (words := _wider(row, old)):
             lines.append(f"{row.place}: {words}")
     return lines
 
 
-def uncompared(rows: Iterable[Row], last: Iterable[Row], label: str = OURS) -> list[str]:
-    """Return a line for each row of `label`, of this run or the last one, that `regressions` says nothing about."""
+def outdated(rows: Iterable[Row], last: Iterable[Row], label: str = OURS) -> list[str]:
+    """Return a line for each row of `label`, of this run or the last one, that is not of the same case in the other."""
     now, before = ({row.key: row for row in each if row.label == label} for each in (rows, last))
     lines = [f"{row.place}: not compared: it is not in the last run" for key, row in now.items() if key not in before]
     for key, old in before.items():
         why = "it is not in this run" if key not in now else _why_not(now[key], old)
         lines += [] if why is None else [f"{old.place}: not compared: {why}"]
     return lines
+
+
+def slowed(rows: Iterable[Row], last: Iterable[Row], label: str = OURS) -> list[str]:
+    """Return a line for each row of `label` whose interval may be wider because the machine is slower."""
+    before = {row.key: row for row in last}
+    return [
+        f"{row.place}: the interval is not compared: its time was over, and the machine is "
+        f"{row.calibration_s / old.calibration_s:.2f} times slower than in the last run"
+        for row in rows
+        if row.label == label and (old := before.get(row.key)) and _why_not(row, old) is None and _slowed(row, old)
+    ]
+
+
+def _slowed(row: Row, old: Row) -> bool:
+    return row.limit == Limit.TIME and row.calibration_s > SLOWER * old.calibration_s
 
 
 def _why_not(row: Row, old: Row) -> str | None:

@@ -25,6 +25,9 @@ every method may end within 2 s of its limit."""
 ENDING_S = 3.0
 """Seconds that it then has to give what it has, before it is killed."""
 
+SAMPLE_EVERY_S = 1.0
+"""Seconds between samples of the machine's speed while a process runs: a twentieth of one core's time."""
+
 
 class _Found:
     """How a case and its row are found again in another run."""
@@ -91,7 +94,7 @@ class Row(_Found):
     wall_s, processor_s, peak_mb : float
         Of the whole process and of those that it started: start, reading, solving, checking, writing.
     calibration_s : float
-        Processor seconds of `calibrate` just before.
+        Processor seconds of a fixed computation (`Calibration`), the mean over the time of the row.
     fault : str or None
         What is wrong, a line.
 
@@ -123,7 +126,7 @@ class Row(_Found):
         return asdict(self)
 
 
-def measure(case: Case, calibration_s: float = 0.0) -> Row:
+def measure(case: Case) -> Row:
     """Run a case in a process of its own and check what it gives.
 
     The process is asked to end `LATE_S` after its limit, as by Ctrl-C, and is killed `ENDING_S` later, whatever it is
@@ -134,7 +137,7 @@ def measure(case: Case, calibration_s: float = 0.0) -> Row:
         ended = run_limited(
             [sys.executable, "-m", "aigc_opt", *case.words, "--quiet", "-o", str(output)], case.time_limit
         )
-        return _row(case, output, ended, calibration_s)
+        return _row(case, output, ended)
 
 
 @dataclass(frozen=True)
@@ -146,10 +149,13 @@ class Ended:
     wall_s: float
     processor_s: float
     peak_mb: float
+    calibration_s: float
 
 
 def run_limited(command: list[str], time_limit: float) -> Ended:
     """Run a command on one thread, end it from outside where it does not end itself, and measure it."""
+    calibration = Calibration()
+    calibration.sample()
     with tempfile.TemporaryFile() as errors:
         began = time.monotonic()
         child = subprocess.Popen(
@@ -157,23 +163,26 @@ def run_limited(command: list[str], time_limit: float) -> Ended:
             env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
         )  # fmt: skip
         try:
-            usage, killed = _waited_for(child, began + time_limit + LATE_S)
+            usage, killed = _waited_for(child, began + time_limit + LATE_S, calibration)
         except BaseException:
             _end(child, signal.SIGKILL)
             child.wait()
             raise
         wall = time.monotonic() - began
+        calibration.sample()
         errors.seek(0)
         said = errors.read().decode(errors="replace")
     scale = 2.0**20 if sys.platform == "darwin" else 1024.0
     return Ended(
-        None if killed else child.returncode, said, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale
-    )
+        None if killed else child.returncode, said, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale,
+        calibration.mean_s,
+    )  # fmt: skip
 
 
-def _waited_for(child: subprocess.Popen[bytes], until: float) -> tuple[Any, bool]:
+def _waited_for(child: subprocess.Popen[bytes], until: float, calibration: Calibration) -> tuple[Any, bool]:
     """Wait for a process, ending it when its time is over; return its resources, and whether it was killed."""
     asked = killed = False
+    sampled = time.monotonic()
     while True:
         pid, status, usage = os.wait4(child.pid, os.WNOHANG)
         if pid:
@@ -186,6 +195,9 @@ def _waited_for(child: subprocess.Popen[bytes], until: float) -> tuple[Any, bool
         elif now > until and not asked:
             asked = True
             _end(child, signal.SIGINT)
+        elif now > sampled + SAMPLE_EVERY_S:
+            calibration.sample()
+            sampled = time.monotonic()
         time.sleep(0.02)
 
 
@@ -196,7 +208,7 @@ def _end(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
         pass  # it has ended by itself
 
 
-def _row(case: Case, output: Path, ended: Ended, calibration_s: float) -> Row:
+def _row(case: Case, output: Path, ended: Ended) -> Row:
     """Read and check what a process left."""
     data: dict[str, Any] = {}
     fault, checked = None, False
@@ -222,43 +234,55 @@ def _row(case: Case, output: Path, ended: Ended, calibration_s: float) -> Row:
         case.name, case.problem, case.sha256, case.label, case.method, case.solver, case.gap, case.time_limit,
         status, data.get("limit"), data.get("objective"), data.get("lower_bound"), data.get("gap"),
         data.get("certificate", {}).get("bound", "none"), checked,
-        round(ended.wall_s, 3), round(ended.processor_s, 3), round(ended.peak_mb, 1), round(calibration_s, 4), fault,
+        round(ended.wall_s, 3), round(ended.processor_s, 3), round(ended.peak_mb, 1),
+        round(ended.calibration_s, 5), fault,
     )  # fmt: skip
 
 
-def calibrate() -> float:
-    """Return the processor seconds of a fixed computation of the same kind as a solve.
+class Calibration:
+    """Processor seconds of a fixed computation of the same kind as a solve: the unit in which runs are compared.
 
-    It is the unit in which runs are compared: loops of Python, arrays of NumPy, and a linear program for HiGHS, about
-    a third each. The least of three counts.
+    Loops of Python, arrays of NumPy, and a linear program for HiGHS, about a third each. It is sampled before, during
+    and after what it is the unit of: a machine that others use too may change its speed by half within seconds.
     """
-    import numpy as np
-    import scipy.sparse as sp
 
-    from aigc_opt.program import LinearProgram
-    from aigc_opt.solvers import Highs
+    def __init__(self) -> None:
+        import numpy as np
+        import scipy.sparse as sp
 
-    random = np.random.Generator(np.random.PCG64(0))
-    numbers = random.random(400_000)
-    matrix = sp.csc_array(np.where(random.random((150, 300)) < 0.1, random.random((150, 300)), 0.0))
-    covering = LinearProgram(
-        cost=random.random(300) + 0.5, offset=0.0, lower=np.zeros(300), upper=np.ones(300),
-        integer=np.zeros(300, bool), matrix=matrix, row_lower=np.full(150, 0.5), row_upper=np.full(150, np.inf),
-    )  # fmt: skip
+        from aigc_opt.program import LinearProgram
 
-    def once() -> float:
-        began = time.process_time()
-        total = 0
-        for i in range(1_000_000):
-            total += i & 7
-        for _ in range(2):
-            np.sort(numbers)
-            np.exp(numbers).sum()
-        for _ in range(3):
-            Highs(covering).solve()
-        return time.process_time() - began
+        random = np.random.Generator(np.random.PCG64(0))
+        self._numbers = random.random(260_000)
+        matrix = sp.csc_array(np.where(random.random((150, 300)) < 0.1, random.random((150, 300)), 0.0))
+        self._covering = LinearProgram(
+            cost=random.random(300) + 0.5, offset=0.0, lower=np.zeros(300), upper=np.ones(300),
+            integer=np.zeros(300, bool), matrix=matrix, row_lower=np.full(150, 0.5), row_upper=np.full(150, np.inf),
+        )  # fmt: skip
+        self._samples: list[float] = []
+        self.sample()
+        self._samples.clear()  # the first one also loads libraries
 
-    return min(once() for _ in range(3))
+    def sample(self, times: int = 1) -> None:
+        """Do the computation so many times and keep what each took."""
+        import numpy as np
+
+        from aigc_opt.solvers import Highs
+
+        for _ in range(times):
+            began = time.process_time()
+            total = 0
+            for i in range(330_000):
+                total += i & 7
+            np.sort(self._numbers)
+            np.exp(self._numbers).sum()
+            Highs(self._covering).solve()
+            self._samples.append(time.process_time() - began)
+
+    @property
+    def mean_s(self) -> float:
+        """Mean of the samples."""
+        return sum(self._samples) / len(self._samples)
 
 
 _TEXT, _NUMBER = ((str,), "text"), ((int, float), "a number")
