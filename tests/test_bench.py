@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import aigc_opt
@@ -162,6 +163,15 @@ def test_a_process_that_does_not_end_is_ended_from_outside():
     assert ended.status is None and time.monotonic() - began < 0.5 + ENDING_S + 3
     ended = run_limited([sys.executable, "-c", "import time; time.sleep(60)"], -LATE_S + 0.5)
     assert ended.status not in (0, None)
+
+
+def test_the_memory_of_a_process_is_its_own():
+    """The system adds what its parent had when it was made."""
+    held = np.ones(300 * 2**17)
+    for used, words in ((0, "pass"), (450, "x = bytes([1]) * (450 * 2**20)")):
+        ended = run_limited([sys.executable, "-c", f"import time; {words}; time.sleep(0.3)"], 10.0)
+        assert used <= ended.peak_mb < used + 100
+    assert held[-1] == 1.0
 
 
 def test_a_file_that_is_no_result_is_a_fault(tmp_path, examples):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -163,7 +164,7 @@ def run_limited(command: list[str], time_limit: float) -> Ended:
             env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
         )  # fmt: skip
         try:
-            usage, killed = _waited_for(child, began + time_limit + LATE_S, calibration)
+            usage, seen_mb, killed = _waited_for(child, began + time_limit + LATE_S, calibration)
         except BaseException:
             _end(child, signal.SIGKILL)
             child.wait()
@@ -172,22 +173,40 @@ def run_limited(command: list[str], time_limit: float) -> Ended:
         calibration.sample()
         errors.seek(0)
         said = errors.read().decode(errors="replace")
-    scale = 2.0**20 if sys.platform == "darwin" else 1024.0
+    # Linux counts what this process had when it made the other one as that one's, so what is not more says nothing.
+    counted_mb, own_mb = _mb_of(usage), _mb_of(resource.getrusage(resource.RUSAGE_SELF))
+    peak_mb = counted_mb if seen_mb == 0.0 or counted_mb > own_mb else seen_mb
     return Ended(
-        None if killed else child.returncode, said, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale,
-        calibration.mean_s,
-    )  # fmt: skip
+        None if killed else child.returncode, said, wall, usage.ru_utime + usage.ru_stime, peak_mb, calibration.mean_s
+    )
 
 
-def _waited_for(child: subprocess.Popen[bytes], until: float, calibration: Calibration) -> tuple[Any, bool]:
-    """Wait for a process, ending it when its time is over; return its resources, and whether it was killed."""
+def _mb_of(usage: resource.struct_rusage) -> float:
+    return usage.ru_maxrss / (2.0**20 if sys.platform == "darwin" else 1024.0)
+
+
+def peak_mb(process: int | str = "self") -> float:
+    """Return the most memory that a running process has had, MB; 0 where the system does not tell."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[1]) / 1024.0 for line in status.splitlines() if line.startswith("VmHWM:")), 0.0)
+
+
+def _waited_for(
+    child: subprocess.Popen[bytes], until: float, calibration: Calibration
+) -> tuple[resource.struct_rusage, float, bool]:
+    """Wait for a process, ending it when its time is over; return its resources, MB seen, and whether it was killed."""
     asked = killed = False
+    seen_mb = 0.0
     sampled = time.monotonic()
     while True:
         pid, status, usage = os.wait4(child.pid, os.WNOHANG)
         if pid:
             child.returncode = os.waitstatus_to_exitcode(status)
-            return usage, killed
+            return usage, seen_mb, killed
+        seen_mb = max(seen_mb, peak_mb(child.pid))
         now = time.monotonic()
         if now > until + ENDING_S and not killed:
             killed = True
