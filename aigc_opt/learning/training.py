@@ -211,10 +211,14 @@ class _Run:
 def _board(folder: Path, log: list[dict[str, float]]) -> SummaryWriter | None:
     """Writer of TensorBoard's files, None where it is not installed.
 
-    What an earlier part wrote beyond its last checkpoint happens again, and is taken out of the picture.
+    What an earlier part wrote beyond its last checkpoint happens again, and is taken out of the picture. TensorBoard
+    reads files in the order of their names, which begin with the second: a part that follows in the same one waits.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
+    now = time.time()
+    if log and any((folder / TENSORBOARD_FOLDER).glob(f"*.tfevents.{int(now):010d}.*")):
+        time.sleep(int(now) + 1 - now)
     return SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=int(log[-1]["frames"]) + 1 if log else None)

@@ -23,7 +23,7 @@ from aigc_opt.learning.caches import CacheSet
 from aigc_opt.learning.networks import CacheValue, DiffusionActor
 from aigc_opt.learning.settings import Settings
 from aigc_opt.learning.train import Trainer, rollout
-from aigc_opt.learning.training import train
+from aigc_opt.learning.training import _board, train
 from aigc_opt.result import Limit
 
 TINY = {
@@ -239,6 +239,16 @@ def test_stopping_and_going_on_changes_nothing(small, tmp_path, switching):
     assert other.best != whole.best
     with pytest.raises(aigc_opt.InputError, match="another seed"):
         train(instance, settings, 4, tmp_path / "whole")
+
+
+def test_parts_of_one_second_are_read_in_their_order(tmp_path):
+    """TensorBoard sorts names, and a process's tenth file comes before its ninth within a second."""
+    seconds = []
+    for _ in range(3):
+        _board(tmp_path, [{"frames": 1.0}]).close()
+        names = {path.name.split(".")[3] for path in (tmp_path / "tensorboard").iterdir()}
+        seconds.append(len(names))
+    assert seconds == [1, 2, 3]
 
 
 def logged(folder):
