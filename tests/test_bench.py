@@ -113,6 +113,8 @@ def test_intervals_at_the_limit_of_a_slower_machine_are_not_compared_and_that_is
         now = row(**{"status": "feasible", "limit": "time", "calibration_s": seconds, **worse})
         assert (regressions([now], [old]) == []) is told
         assert [("1.21 times slower" in line) for line in slowed([now], [old])] == [True] * told
+    unknown = row(gap=0.01, status="feasible", limit="time", calibration_s=0)
+    assert regressions([now], [unknown]) and not slowed([now], [unknown])
     by_itself = row(**{"status": "feasible", "limit": None, "calibration_s": 0.2, **worse})
     assert regressions([by_itself], [old]) and not slowed([by_itself], [old])
 

@@ -82,7 +82,7 @@ def slowed(rows: Iterable[Row], last: Iterable[Row], label: str = OURS) -> list[
 
 
 def _slowed(row: Row, old: Row) -> bool:
-    return row.limit == Limit.TIME and row.calibration_s > SLOWER * old.calibration_s
+    return row.limit == Limit.TIME and 0 < SLOWER * old.calibration_s < row.calibration_s
 
 
 def _why_not(row: Row, old: Row) -> str | None:
