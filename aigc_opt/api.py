@@ -28,13 +28,9 @@ from aigc_opt.result import (
     TraceRow,
     contradicts,
     gap_of,
-    is_result,
-    record_violations,
-    result_faults,
-    result_from_dict,
-    slight_excess,
     status_of,
 )
+from aigc_opt.result_file import is_result, record_violations, result_faults, result_from_dict, slight_excess
 
 PACKAGES_OF_SOLVER = {"scip": ("pyomo", "pyscipopt")}
 """Packages that a solver's numbers depend on, beyond those of every result."""

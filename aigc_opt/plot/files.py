@@ -26,7 +26,7 @@ from aigc_opt.plot.timelines import cache_timeline, deployment_timeline
 from aigc_opt.plot.traces import convergence
 from aigc_opt.problems.deployment.solution import DeploymentSolution
 from aigc_opt.problems.two_timescale.solution import SOLUTION_ARRAYS, TwoTimescaleSolution
-from aigc_opt.result import is_result, shape_faults
+from aigc_opt.result_file import is_result, shape_faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,7 +17,7 @@ from aigc_opt.plot.files import decisions
 from aigc_opt.plot.style import axes_of, figure_with
 from aigc_opt.plot.traces import convergence
 from aigc_opt.problems.problem import problem_of
-from aigc_opt.result import is_result, shape_faults
+from aigc_opt.result_file import is_result, shape_faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
